@@ -1,0 +1,52 @@
+"""Two codecs between what an environment takes and the vectors that algorithms regress on.
+
+Every algorithm sees real vectors only, so one class serves continuous and discrete teams. A codec is
+hashable and stateless: it travels inside `Spec`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """Actions in [-1, 1] per dimension.
+
+    regress: "raw" learns the logged action as it is, also outside [-1, 1] (a Gaussian stays a Gaussian),
+      and clips at execution; "clipped" learns what the motors saw, with atoms at the borders.
+    """
+
+    dim: int
+    regress: Literal["raw", "clipped"] = "raw"
+    discrete: Literal[False] = False
+
+    def encode(self, action: Float[Array, "*b a"]) -> Float[Array, "*b a"]:
+        """The regression target of a logged action."""
+        return action if self.regress == "raw" else jnp.clip(action, -1.0, 1.0)
+
+    def decode(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
+        """The action to execute: the code, clipped to [-1, 1]. `legal` is not used."""
+        del legal
+        return jnp.clip(code, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """One of `dim` choices, coded as +1 at the choice and -1 elsewhere."""
+
+    dim: int
+    discrete: Literal[True] = True
+
+    def encode(self, action: Int[Array, "*b"]) -> Float[Array, "*b a"]:
+        """The code of a choice."""
+        return 2.0 * (action[..., None] == jnp.arange(self.dim)) - 1.0
+
+    def decode(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Int[Array, "*b"]:
+        """The legal choice whose code is nearest: the largest entry among the legal ones."""
+        return jnp.where(legal, code, -jnp.inf).argmax(-1) if legal is not None else code.argmax(-1)
+
+
+Codec = Continuous | Discrete

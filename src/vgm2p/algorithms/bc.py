@@ -1,0 +1,80 @@
+"""Behaviour cloning with a Gaussian per agent: the plainest control, no value and no label.
+
+Each agent maximises the likelihood of its logged action under N(mean(o_i), diag(std(o_i)^2)). With
+discrete teams the Gaussian is over the coded action and the nearest legal choice is executed.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from vgm2p.algorithms.algorithm import descend, latent, optimiser
+from vgm2p.nets import MLP, Activation
+from vgm2p.types import Metrics, Spec, TrainState, Transition
+
+
+class Params(NamedTuple):
+    """What is learned; `TrainState.target` holds the slow copy in the same shape."""
+
+    policy: MLP
+
+
+@dataclass(frozen=True)
+class BC:
+    """Gaussian behaviour cloning.
+
+    noise: (execution) scale of the Gaussian's noise, 1 = sample the learned distribution, 0 = its mean.
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "gelu"
+    learning_rate: float = 3e-4
+    max_grad_norm: float = 1.0
+    policy_rate: float = 0.001
+    noise: float = 1.0
+    discount: float = 0.99
+    lookahead: int = 1
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
+        """A fresh network; the slow copy starts equal to it."""
+        policy = MLP(
+            spec.obs_dim, self.hidden, 2 * spec.action_dim, key, activation=self.activation, last_gain=0.1
+        )
+        params = Params(policy)
+        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+
+    def update(
+        self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """One step on the negative log-likelihood (up to its constant), summed over action dimensions."""
+        del key
+
+        def loss(params):
+            mean, log_std = _gaussian(params.policy, batch.obs)
+            z = (batch.action - mean) * jnp.exp(-log_std)
+            nll = (0.5 * jnp.square(z) + log_std).sum(-1).mean()
+            return nll, {"loss/policy": nll}
+
+        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        return descend(adam, loss, state, (self.policy_rate,))
+
+    def act(
+        self,
+        spec: Spec,
+        params: Params,
+        obs: Float[Array, "*b n o"],
+        key: PRNGKeyArray,
+        legal: Bool[Array, "*b n a"] | None = None,
+    ) -> Array:
+        """Every agent's action from its own observation."""
+        mean, log_std = _gaussian(params.policy, obs)
+        return spec.actions.decode(mean + jnp.exp(log_std) * latent(spec, obs, key, self.noise), legal)
+
+
+def _gaussian(policy, obs):
+    mean, log_std = jnp.split(policy(obs), 2, -1)
+    return mean, jnp.clip(log_std, -5.0, 2.0)

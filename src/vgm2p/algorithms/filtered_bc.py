@@ -1,0 +1,100 @@
+"""Behaviour cloning of good actions only: VGM²P's values and labels, no guidance.
+
+A MeanFlow clones the rows with A_tot >= threshold and ignores the rest. The decisive control: what
+VGM²P gains over it is due to guidance, what this gains over `meanflow_bc` is due to the labels.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from vgm2p import flows
+from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser
+from vgm2p.algorithms.meanflow_bc import clone_loss
+from vgm2p.flows import MeanFlow
+from vgm2p.nets import Activation
+from vgm2p.types import Metrics, Spec, TrainState, Transition
+from vgm2p.values import MixedIQL, OMIGA, ReturnToGo
+
+
+class Params(NamedTuple):
+    """What is learned; `TrainState.target` holds the slow copies in the same shape."""
+
+    values: Any
+    policy: Velocity
+
+
+@dataclass(frozen=True)
+class FilteredBC:
+    """MeanFlow cloning of the rows whose global advantage reaches `threshold`.
+
+    warmup: updates during which every row is cloned, while the values settle.
+    noise: (execution) scale of the latent noise, 1 = sample the learned distribution, 0 = its centre.
+    steps: (execution) jumps from noise to action.
+    """
+
+    values: ReturnToGo | MixedIQL | OMIGA = ReturnToGo()
+    threshold: float = 0.0
+    warmup: int = 1000
+    flow: MeanFlow = MeanFlow()
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "gelu"
+    learning_rate: float = 3e-4
+    max_grad_norm: float = 1.0
+    value_rate: float = 0.005
+    policy_rate: float = 0.001
+    noise: float = 1.0
+    steps: int = 1
+
+    @property
+    def discount(self) -> float:
+        """The value learner's."""
+        return self.values.discount
+
+    @property
+    def lookahead(self) -> int:
+        """The value learner's."""
+        return self.values.lookahead
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
+        """Fresh networks; the slow copies start equal to them."""
+        value_key, policy_key = jax.random.split(key)
+        policy = Velocity(spec, 0, self.hidden, self.activation, policy_key)
+        params = Params(self.values.init(spec, value_key), policy)
+        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+
+    def update(
+        self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """One step on the values and, on the rows they call good now, one on the policy."""
+
+        def loss(params):
+            value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
+            advantage = self.values.advantage(params.values, state.target.values, batch)
+            keep = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
+            weight = jnp.broadcast_to(keep[:, None] / jnp.maximum(keep.mean(), 1e-3), batch.obs.shape[:2])
+            policy_loss = clone_loss(self.flow, params.policy, state.target.policy, batch, key, weight)
+            metrics = metrics | {"label/positive": keep.mean(), "loss/policy": policy_loss}
+            return value_loss + policy_loss, metrics
+
+        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        return descend(adam, loss, state, (self.value_rate, self.policy_rate))
+
+    def act(
+        self,
+        spec: Spec,
+        params: Params,
+        obs: Float[Array, "*b n o"],
+        key: PRNGKeyArray,
+        legal: Bool[Array, "*b n a"] | None = None,
+    ) -> Array:
+        """Every agent's action from its own observation: one network pass."""
+        nothing = jnp.zeros((*obs.shape[:-1], 0))
+        field = lambda z, t, r: params.policy(z, t, r, obs, nothing)  # noqa: E731
+        noise = latent(spec, obs, key, self.noise)
+        return spec.actions.decode(flows.sample(field, noise, self.steps), legal)

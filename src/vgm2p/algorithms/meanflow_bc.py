@@ -1,0 +1,92 @@
+"""Behaviour cloning with a one-step flow: VGM²P without value, label or guidance.
+
+Each agent learns p(a_i | o_i) with the MeanFlow of `flows.py` and acts in one network pass. The control
+that tells whether value guidance does anything.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from vgm2p import flows
+from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser
+from vgm2p.flows import MeanFlow
+from vgm2p.nets import Activation
+from vgm2p.types import Metrics, Spec, TrainState, Transition
+
+
+class Params(NamedTuple):
+    """What is learned; `TrainState.target` holds the slow copy in the same shape."""
+
+    policy: Velocity
+
+
+@dataclass(frozen=True)
+class MeanFlowBC:
+    """MeanFlow behaviour cloning.
+
+    noise: (execution) scale of the latent noise, 1 = sample the learned distribution, 0 = its centre.
+    steps: (execution) jumps from noise to action.
+    """
+
+    flow: MeanFlow = MeanFlow()
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "gelu"
+    learning_rate: float = 3e-4
+    max_grad_norm: float = 1.0
+    policy_rate: float = 0.001
+    noise: float = 1.0
+    steps: int = 1
+    discount: float = 0.99
+    lookahead: int = 1
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
+        """A fresh network; the slow copy starts equal to it."""
+        params = Params(Velocity(spec, 0, self.hidden, self.activation, key))
+        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+
+    def update(
+        self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """One step on the MeanFlow loss over all rows and agents."""
+
+        def loss(params):
+            value = clone_loss(self.flow, params.policy, state.target.policy, batch, key)
+            return value, {"loss/policy": value}
+
+        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        return descend(adam, loss, state, (self.policy_rate,))
+
+    def act(
+        self,
+        spec: Spec,
+        params: Params,
+        obs: Float[Array, "*b n o"],
+        key: PRNGKeyArray,
+        legal: Bool[Array, "*b n a"] | None = None,
+    ) -> Array:
+        """Every agent's action from its own observation: one network pass."""
+        nothing = jnp.zeros((*obs.shape[:-1], 0))
+        field = lambda z, t, r: params.policy(z, t, r, obs, nothing)  # noqa: E731
+        noise = latent(spec, obs, key, self.noise)
+        return spec.actions.decode(flows.sample(field, noise, self.steps), legal)
+
+
+def clone_loss(
+    flow: MeanFlow,
+    policy: Velocity,
+    slow: Velocity,
+    batch: Transition,
+    key: PRNGKeyArray,
+    weight: Float[Array, "b n"] | float = 1.0,
+) -> Float[Array, ""]:
+    """Unconditional MeanFlow regression on the logged actions, rows weighted by `weight`."""
+    sample = flow.draw(batch.action, key)
+    condition = (batch.obs, jnp.zeros((*batch.obs.shape[:-1], 0)))
+    field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
+    tangent = slow(sample.z, sample.t, sample.t, *condition) if flow.tangent == "ema" else None
+    return flow.loss(field, sample, condition, sample.v, tangent, weight)

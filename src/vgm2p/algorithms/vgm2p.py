@@ -1,0 +1,188 @@
+"""VGM²P: clone the team's good actions with a one-step flow, guided by a global advantage.
+
+Reconstructed from the abstract of "Value-Guidance MeanFlow for Offline Multi-Agent RL"
+(arXiv 2604.08174) and its building blocks; the authors' code and text are not public. What is known,
+borrowed and chosen stands in docs/method.md.
+
+1. Values. A learner of `values.py` tells how much better than expected the team's action was: A_tot(s, a).
+2. Condition. y = 1 where A_tot >= threshold, the same for every agent at that step.
+3. Policy. Each agent clones p(a_i | o_i, y) with one MeanFlow; guidance of strength w is built into the
+   target of the good label, so one network pass gives a guided action.
+
+| equation | here |
+|---|---|
+| y = 1[A_tot >= delta] | `label` |
+| v_g = v + (1 - 1/w) (u_ema(z, t, t given y, w) - u_ema(z, t, t given null)) where y = 1, else v | `_guided` |
+| min E \\|u + (t - r) sg(du/dt) - sg(v_g)\\|^2 | `policy_loss` |
+| a_i = clip(e_i - u_ema(e_i, 1, 0 given o_i, y = 1, w)) | `act` |
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from vgm2p import flows
+from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser
+from vgm2p.flows import MeanFlow
+from vgm2p.nets import Activation
+from vgm2p.types import Metrics, Spec, TrainState, Transition
+from vgm2p.values import MixedIQL, OMIGA, ReturnToGo
+
+BAD, GOOD, NULL = 0, 1, 2
+
+
+class Params(NamedTuple):
+    """What is learned; `TrainState.target` holds the slow copies in the same shape."""
+
+    values: Any
+    policy: Velocity
+
+
+@dataclass(frozen=True)
+class VGM2P:
+    """Value-guidance MeanFlow policy. Fields marked (execution) may be changed after training.
+
+    values: the value learner: `ReturnToGo`, `MixedIQL` or `OMIGA`.
+    label: "global": one label for the team from A_tot; "local": one per agent from its own share.
+    threshold: an action is good when its advantage is at least this (rewards in standard deviations).
+    quantile: if set, the best such share of each batch is good instead, whatever the threshold.
+    guidance: (execution) strength w asked for, 1 = plain conditional cloning; when `guidance_max` is
+      unset also the one strength that is trained.
+    guidance_max: if set, w is drawn per row, log-uniform in [1, this], and the network is told it.
+    dropout: share of rows that train the unconditional flow instead of their label's.
+    warmup: updates during which no labels are used, while the values settle.
+    noise: (execution) scale of the latent noise, 1 = sample the learned distribution, 0 = its centre.
+    steps: (execution) jumps from noise to action; 1 is the method.
+    """
+
+    values: ReturnToGo | MixedIQL | OMIGA = ReturnToGo()
+    label: Literal["global", "local"] = "global"
+    threshold: float = 0.0
+    quantile: float | None = None
+    guidance: float = 2.0
+    guidance_max: float | None = 5.0
+    dropout: float = 0.1
+    warmup: int = 1000
+    flow: MeanFlow = MeanFlow()
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "gelu"
+    learning_rate: float = 3e-4
+    max_grad_norm: float = 1.0
+    value_rate: float = 0.005
+    policy_rate: float = 0.001
+    noise: float = 1.0
+    steps: int = 1
+
+    @property
+    def discount(self) -> float:
+        """The value learner's."""
+        return self.values.discount
+
+    @property
+    def lookahead(self) -> int:
+        """The value learner's."""
+        return self.values.lookahead
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
+        """Fresh networks; the slow copies start equal to them."""
+        value_key, policy_key = jax.random.split(key)
+        policy = Velocity(spec, 4, self.hidden, self.activation, policy_key)
+        params = Params(self.values.init(spec, value_key), policy)
+        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+
+    def update(
+        self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """One step on the values and, with the labels they give now, one on the policy."""
+
+        def loss(params):
+            value_loss, value_metrics = self.values.loss(params.values, state.target.values, batch)
+            good, label_metrics = self.label_rows(params.values, state.target.values, batch)
+            good = jnp.where(state.step < self.warmup, NULL, good)
+            policy_loss = self.policy_loss(params.policy, state.target.policy, batch, good, key)
+            metrics = value_metrics | label_metrics | {"loss/policy": policy_loss}
+            return value_loss + policy_loss, metrics
+
+        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        return descend(adam, loss, state, (self.value_rate, self.policy_rate))
+
+    def label_rows(
+        self, values: Any, slow_values: Any, batch: Transition
+    ) -> tuple[Int[Array, "b n"], Metrics]:
+        """GOOD or BAD for every agent's action, and how the labels relate to what was earned."""
+        advantage = stop_gradient(self.values.advantage(values, slow_values, batch))
+        team = jnp.broadcast_to(advantage.team[:, None], advantage.agents.shape)
+        scores = team if self.label == "global" else advantage.agents
+        threshold = self.threshold if self.quantile is None else jnp.quantile(scores, 1 - self.quantile)
+        good = jnp.where(scores >= threshold, GOOD, BAD)
+        metrics = {
+            "label/positive": (good == GOOD).mean(),
+            "label/outcome_correlation": _correlation((good == GOOD).mean(-1), batch.outcome),
+            "value/advantage": advantage.team.mean(),
+            "value/advantage_std": advantage.team.std(),
+        }
+        return good, metrics
+
+    def policy_loss(
+        self,
+        policy: Velocity,
+        slow: Velocity,
+        batch: Transition,
+        label: Int[Array, "b n"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, ""]:
+        """The guided MeanFlow loss over all rows and agents."""
+        draw_key, drop_key, strength_key = jax.random.split(key, 3)
+        sample = self.flow.draw(batch.action, draw_key)
+        label = flows.drop_condition(label, NULL, self.dropout, drop_key)
+        sample = sample._replace(r=jnp.where(label == NULL, sample.t, sample.r))
+        strength = self._strengths(label.shape, strength_key)
+        target, slow_velocity = self._guided(slow, sample, batch.obs, label, strength)
+        condition = (batch.obs, _encode(label, strength))
+        field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
+        return self.flow.loss(field, sample, condition, target, slow_velocity)
+
+    def act(
+        self,
+        spec: Spec,
+        params: Params,
+        obs: Float[Array, "*b n o"],
+        key: PRNGKeyArray,
+        legal: Bool[Array, "*b n a"] | None = None,
+    ) -> Array:
+        """Every agent's action from its own observation, asking for "good": one network pass."""
+        good = jnp.full(obs.shape[:-1], GOOD)
+        condition = _encode(good, jnp.full(good.shape, self.guidance))
+        field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
+        noise = latent(spec, obs, key, self.noise)
+        return spec.actions.decode(flows.sample(field, noise, self.steps), legal)
+
+    def _strengths(self, shape, key):
+        """w of every row: fixed, or log-uniform in [1, guidance_max]."""
+        if self.guidance_max is None:
+            return jnp.full(shape, self.guidance)
+        return jnp.exp(jax.random.uniform(key, shape, maxval=jnp.log(self.guidance_max)))
+
+    def _guided(self, slow, sample, obs, label, strength):
+        """The regression target v_g and the slow network's own marginal velocity, in one pass."""
+        conditions = jnp.stack([_encode(label, strength), _encode(jnp.full_like(label, NULL), strength)])
+        z, t, obs = (jnp.broadcast_to(x, (2, *x.shape)) for x in (sample.z, sample.t, obs))
+        v_cond, v_null = slow(z, t, t, obs, conditions)
+        guided = flows.guided_velocity(sample.v, v_cond, v_null, strength)
+        return jnp.where((label == GOOD)[..., None], guided, sample.v), v_cond
+
+
+def _encode(label, strength):
+    """The network's condition [*b, n, 4]: label one-hot, and log w where it means something."""
+    log_w = jnp.where(label == GOOD, jnp.log(strength), 0.0)
+    return jnp.concatenate([jax.nn.one_hot(label, 3), log_w[..., None]], -1)
+
+
+def _correlation(x, y):
+    x, y = x - x.mean(), y - y.mean()
+    return (x * y).mean() / jnp.sqrt(jnp.square(x).mean() * jnp.square(y).mean() + 1e-12)

@@ -1,0 +1,104 @@
+"""Builds a ladder from nothing: train with PPO, measure every checkpoint, keep a dozen, fit the tiers."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vgm2p.behaviour.ladder import fit_shares, play_wave, save_actor
+from vgm2p.behaviour.ppo import PPO, Actor, train
+from vgm2p.data.card import versions
+from vgm2p.data.store import write_json
+from vgm2p.envs.mujoco import MujocoVec
+from vgm2p.tasks import TEAMS, reference
+
+SCREENED, MEASURED = 32, 128  # episodes per candidate, and per rung that is kept
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one robot's ladder is trained. Seeds were chosen among a few for reaching the expert's return."""
+
+    iterations: int
+    seed: int
+    rungs: int = 12
+    every: int = 5  # iterations between candidates
+    ppo: PPO = PPO()
+
+
+RECIPES = {
+    "halfcheetah": Recipe(iterations=160, seed=4),
+    "hopper": Recipe(iterations=500, seed=2, rungs=16),
+    "ant": Recipe(iterations=140, seed=1),
+}
+
+
+def build(robot: str, out: Path, say: Callable[[str], Any] = print) -> dict:
+    """Train and write the ladder of `robot` into `out`; returns its card. Takes some minutes."""
+    recipe, team = RECIPES[robot], next(t for t, (r, _) in TEAMS.items() if r == robot)
+    candidates = _train(robot, recipe, say)
+    published = reference()["datasets"][team]
+    roughly = _measure(robot, [actor for _, actor in candidates], SCREENED)
+    kept = _choose(np.array([m["mean"] for m in roughly]), published, recipe.rungs)
+    measured = _measure(robot, [candidates[i][1] for i in kept], MEASURED)
+    rungs = []
+    for rung, (index, measure) in enumerate(zip(kept, measured, strict=True)):
+        iteration, actor = candidates[index]
+        save_actor(actor, out / f"{rung:02d}.safetensors")
+        rungs.append({"file": f"{rung:02d}.safetensors", "iteration": iteration, **measure})
+        say(f"rung {rung:2d}: iteration {iteration:3d}, return {measure['mean']:.0f} +- {measure['std']:.0f}")
+    card = {
+        "robot": robot,
+        "recipe": asdict(recipe),
+        "versions": versions(),
+        "rungs": rungs,
+        "tiers": {tier: _tier(rungs, tier, published) for tier in ("expert", "medium", "medium-replay")},
+    }
+    write_json(out / "card.json", card)
+    return card
+
+
+def _train(robot, recipe, say) -> list[tuple[int, Actor]]:
+    env = MujocoVec(robot, recipe.ppo.copies)
+    candidates = []
+    latest = float("nan")  # episodes of 1000 steps do not end in every iteration
+    for iteration, actor, score in train(env, recipe.ppo, recipe.iterations, recipe.seed):
+        latest = score if score == score else latest
+        if iteration % recipe.every == 0 or iteration == recipe.iterations - 1:
+            candidates.append((iteration, actor))
+            say(f"iteration {iteration:3d} of {recipe.iterations}: return {latest:.0f}")
+    env.close()
+    return candidates
+
+
+def _measure(robot, actors, episodes) -> list[dict[str, float]]:
+    """What each policy returns with its own noise, over `episodes` episodes."""
+    env, measures = MujocoVec(robot, episodes), []
+    for actor in actors:
+        rewards = [reward for _, _, reward, _ in play_wave(env, actor, 0, jax.random.key(0))]
+        returns = np.array([reward.sum(dtype=np.float64) for reward in rewards])
+        lengths = np.array([len(reward) for reward in rewards])
+        figures = {"mean": returns.mean(), "std": returns.std(), "length": lengths.mean()}
+        measures.append({name: round(float(value), 1) for name, value in figures.items()})
+    env.close()
+    return measures
+
+
+def _choose(means, published, count) -> list[int]:
+    """Candidates nearest to evenly spaced returns, from the worst to a little above the expert's best."""
+    top = min(means.max(), 1.05 * published["expert"]["max"])
+    wanted = np.linspace(max(means.min(), -500.0), top, count)
+    return sorted({int(np.abs(means - x).argmin()) for x in wanted}, key=lambda i: means[i])
+
+
+def _tier(rungs, tier, published) -> dict[str, float]:
+    """Each rung's share of a tier's episodes, of the rungs that the published maximum does not rule out."""
+    mean, std = (np.array([rung[key] for rung in rungs]) for key in ("mean", "std"))
+    goal = published[tier]
+    usable = mean <= 1.1 * goal["max"]
+    shares = fit_shares(mean[usable], std[usable], goal["mean"], goal["std"])
+    files = [rung["file"] for rung, ok in zip(rungs, usable, strict=True) if ok]
+    return {file: float(s) for file, s in zip(files, shares, strict=True) if s >= 0.001}

@@ -1,0 +1,144 @@
+"""The ladder: behaviour policies of rising skill that ship with the package, and the mixes made of them.
+
+One folder per robot holds a dozen PPO checkpoints (`00.safetensors`, ...) and `card.json`: how each was
+trained, what it returns when it acts with its own Gaussian noise, and each tier's share of episodes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+from numpy import ndarray
+from safetensors.numpy import save_file
+from scipy.optimize import minimize
+
+from vgm2p.behaviour.ppo import Actor
+from vgm2p.data.store import read_json, read_tensors, replace_file
+from vgm2p.envs.mujoco import MujocoVec
+from vgm2p.nets import MLP
+
+COPIES = 250  # episodes rolled out side by side; part of what decides the bytes of a twin
+
+
+def folder(robot: str) -> Path:
+    """Where the shipped ladder of a robot lies."""
+    return Path(str(files("vgm2p.behaviour") / "ladder" / robot))
+
+
+def card(robot: str) -> dict:
+    """The card of a robot's ladder."""
+    return read_json(folder(robot) / "card.json")
+
+
+def save_actor(actor: Actor, path: Path) -> None:
+    """Write a behaviour policy."""
+    arrays = {f"{i}.{n}": getattr(l, n) for i, l in enumerate(actor.net.layers) for n in ("weight", "bias")}
+    arrays |= {name: getattr(actor, name) for name in ("log_std", "mean", "std")}
+    replace_file(path, lambda p: save_file({k: np.asarray(v, np.float32) for k, v in arrays.items()}, p))
+
+
+def load_actor(path: Path) -> Actor:
+    """Read a behaviour policy."""
+    arrays = {k: jnp.asarray(v) for k, v in read_tensors(path).items()}
+    depth = sum(k.endswith(".weight") for k in arrays)
+    hidden = tuple(arrays[f"{i}.bias"].shape[0] for i in range(depth - 1))
+    inputs, outputs = len(arrays["mean"]), len(arrays["log_std"])
+    net = MLP(inputs, hidden, outputs, jax.random.key(0), activation="tanh")
+    leaves = [arrays[f"{i}.{name}"] for i in range(depth) for name in ("weight", "bias")]
+    net = jax.tree.unflatten(jax.tree.structure(net), leaves)
+    return Actor(net, *(arrays[name] for name in ("log_std", "mean", "std")))
+
+
+@dataclass
+class Log:
+    """Episodes as they came: lists of per-episode arrays."""
+
+    state: list[Float[ndarray, "t1 s"]]
+    action: list[Float[ndarray, "t a"]]
+    reward: list[Float[ndarray, " t"]]
+    terminated: list[bool]
+
+    @property
+    def returns(self) -> Float[ndarray, " e"]:
+        """Undiscounted return of each episode."""
+        return np.array([r.sum(dtype=np.float64) for r in self.reward])
+
+    @property
+    def lengths(self):
+        """Transitions of each episode."""
+        return np.array([len(r) for r in self.reward], np.int32)
+
+
+def roll_out(
+    env: MujocoVec, actor: Actor, transitions: int, seed: int, tick: Callable[[int], Any] = lambda n: None
+) -> Log:
+    """Whole episodes of a noisy policy, in waves, until they hold at least `transitions` transitions.
+
+    Episodes are kept in the order of their start, so that short ones are not preferred. `tick` is called
+    with the number of transitions that each wave adds.
+    """
+    log, total, wave = Log([], [], [], []), 0, 0
+    while total < transitions:
+        key = jax.random.fold_in(jax.random.key(seed), wave)
+        before = total
+        for episode in play_wave(env, actor, seed + wave * env.copies, key):
+            if total >= transitions:
+                break
+            for field, value in zip(
+                (log.state, log.action, log.reward, log.terminated), episode, strict=True
+            ):
+                field.append(value)
+            total += len(episode[2])
+        tick(total - before)
+        wave += 1
+    return log
+
+
+def play_wave(env: MujocoVec, actor: Actor, seed: int, key: PRNGKeyArray) -> list[tuple]:
+    """One episode in every copy, as (state, action, reward, terminated) tuples."""
+    state, lengths = env.reset(seed), np.zeros(env.copies, int)
+    states, actions, rewards = [state.astype(np.float32)], [], []
+    ended = np.zeros(env.copies, bool)
+    for step in range(env.horizon):
+        lengths += env.running
+        action = np.asarray(actor.sample(states[-1], jax.random.fold_in(key, step)))
+        state, reward, terminated, _ = env.step(action)
+        ended |= terminated
+        states.append(state.astype(np.float32))
+        actions.append(action)
+        rewards.append(reward.astype(np.float32))
+        if not env.running.any():
+            break
+    state, action, reward = (np.stack(x, axis=1) for x in (states, actions, rewards))
+    return [(state[i, : n + 1], action[i, :n], reward[i, :n], bool(ended[i])) for i, n in enumerate(lengths)]
+
+
+def fit_shares(
+    mean: Float[ndarray, " k"], std: Float[ndarray, " k"], goal_mean: float, goal_std: float
+) -> Float[ndarray, " k"]:
+    """Shares of episodes over rungs whose mix has the wanted mean and, as near as it can, spread.
+
+    Minimises the squared relative errors of mean and standard deviation (the mean's counts a hundredfold)
+    with a slight preference for even shares; deterministic.
+    """
+
+    def share(logits):
+        weights = np.exp(logits - logits.max())
+        return weights / weights.sum()
+
+    def cost(logits):
+        p = share(logits)
+        mix = p @ mean
+        spread = np.sqrt(p @ (std**2 + mean**2) - mix**2)
+        misfit = 100 * (mix / goal_mean - 1) ** 2 + (spread / goal_std - 1) ** 2
+        return misfit + 0.01 * len(p) * (p**2).sum()
+
+    best = minimize(cost, np.zeros(len(mean)), method="BFGS")
+    shares = np.round(share(best.x), 3)
+    return shares / shares.sum()

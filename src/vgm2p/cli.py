@@ -1,0 +1,414 @@
+"""The command line: `vgm2p <command> --help` explains each."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tyro.conf import Positional, arg, subcommand
+
+from vgm2p.algorithms import BC, VGM2P, FilteredBC, MeanFlowBC
+from vgm2p.errors import InputError
+
+out = Console()
+
+
+def _bar() -> Progress:
+    """A progress bar with the time that is left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=out)
+
+
+Algorithms = (
+    Annotated[VGM2P, subcommand("vgm2p")]
+    | Annotated[BC, subcommand("bc")]
+    | Annotated[MeanFlowBC, subcommand("meanflow_bc")]
+    | Annotated[FilteredBC, subcommand("filtered_bc")]
+)
+
+
+@dataclass
+class Train:
+    """Learn a team policy from a dataset; go on where an earlier run of the same stopped.
+
+    Example: vgm2p train twin/6halfcheetah-medium --out runs/first vgm2p --guidance 3
+    """
+
+    task: Positional[str]
+    """The task, such as twin/3hopper-medium (`vgm2p data list` shows all)."""
+    algorithm: Algorithms
+    """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
+    out: Path | None = None
+    """Folder of the run; by default runs/<task>/<algorithm>."""
+    updates: int = 20_000
+    """Gradient updates per seed."""
+    batch: int = 256
+    """Transitions per update; every agent of each is used."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds, all in this one run."""
+    eval_every: int = 5_000
+    """Updates between evaluations; the last checkpoint is always evaluated."""
+    eval_episodes: int = 32
+    """Episodes per seed and evaluation."""
+    regress: Literal["raw", "clipped"] = "raw"
+    """Learn the logged actions as they are, or clipped to [-1, 1]."""
+    standardise: Literal["dataset", "vector"] = "dataset"
+    """Scale observations with the data's statistics, or OMIGA's way, each by itself."""
+
+    def run(self) -> None:
+        """Train with a progress bar, then say the score and draw it."""
+        from vgm2p.runs import Experiment
+
+        experiment = Experiment(
+            task=self.task,
+            algorithm=self.algorithm,
+            updates=self.updates,
+            batch=self.batch,
+            seeds=self.seeds,
+            eval_every=self.eval_every,
+            eval_episodes=self.eval_episodes,
+            regress=self.regress,
+            standardise=self.standardise,
+        )
+        name = type(self.algorithm).__name__.lower()
+        train(experiment, self.out or Path("runs") / self.task / name)
+
+
+@dataclass
+class Evaluate:
+    """Score a trained team again: other episodes, other noise, other guidance.
+
+    Example: vgm2p evaluate runs/first --noise 0 --guidance 3
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    episodes: int = 32
+    """Episodes per training seed."""
+    seed: int = 1
+    """Chooses the initial states and the noise; training evaluates with 0."""
+    noise: float | None = None
+    """Scale of the noise at execution, 0 to 1; by default the run's own."""
+    guidance: float | None = None
+    """Guidance strength (VGM²P); by default the run's own."""
+    steps: int | None = None
+    """Jumps from noise to action (flows); by default the run's own, 1."""
+
+    def run(self) -> None:
+        """Play the episodes and print the score."""
+        from vgm2p.evaluate import evaluate, interval
+        from vgm2p.runs import load_policy, read_json
+        from vgm2p.tasks import task
+
+        asked = {"noise": self.noise, "guidance": self.guidance, "steps": self.steps}
+        options = {name: value for name, value in asked.items() if value is not None}
+        policy = load_policy(self.run_folder).with_options(**options)
+        where = task(read_json(self.run_folder / "experiment.json")["task"])
+        episodes = evaluate(policy, where, self.episodes, self.seed)
+        means = np.array([e.returns.mean() for e in episodes])
+        low, high = interval(means)
+        lengths = np.concatenate([e.lengths for e in episodes]).mean()
+        out.print(
+            f"{where.id}: return {means.mean():.0f}, 95 % interval over seeds [{low:.0f}, {high:.0f}], "
+            f"per seed {means.round().astype(int).tolist()}, episode length {lengths:.0f}"
+        )
+
+
+@dataclass
+class Play:
+    """Film a trained team. No display is needed.
+
+    Example: vgm2p play runs/first --video team.mp4
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    video: Path = Path("team.mp4")
+    """Where to write the film: .mp4 or .gif."""
+    seed: int = 0
+    """Chooses the initial state and the noise."""
+    seconds: float = 10.0
+    """Length of the film in simulated time."""
+
+    def run(self) -> None:
+        """Film one episode."""
+        from vgm2p.runs import load_policy, read_json
+        from vgm2p.tasks import task
+        from vgm2p.video import film
+
+        where = task(read_json(self.run_folder / "experiment.json")["task"])
+        earned = film(load_policy(self.run_folder), where, self.video, self.seed, self.seconds)
+        out.print(f"wrote {self.video}: return {earned:.0f} in the part that is shown")
+
+
+@dataclass
+class DataList:
+    """List the datasets: published statistics, and ours where the twin has been made."""
+
+    def run(self) -> None:
+        """Print the table."""
+        from vgm2p.data.store import home, read_json
+        from vgm2p.tasks import TASKS
+
+        table = Table(title=f"datasets in {home()}")
+        for heading in ("id", "published mean ± sd", "ours", "transitions"):
+            table.add_column(heading, justify="left" if heading == "id" else "right")
+        for name, task in TASKS.items():
+            path = home() / name / "card.json"
+            card = read_json(path) if path.exists() else None
+            ours = f"{card['return_mean']:.0f} ± {card['return_std']:.0f}" if card else "not made"
+            published = f"{task.published['mean']:.0f} ± {task.published['std']:.0f}"
+            size = f"{card['transitions']:,}" if card else f"({task.published_transitions:,})"
+            table.add_row(name, published, ours, size)
+        out.print(table)
+
+
+@dataclass
+class DataMake:
+    """Roll out datasets from the behaviour ladder that ships with the package.
+
+    Example: vgm2p data make twin/3hopper-medium --transitions 100000
+    """
+
+    tasks: Positional[tuple[str, ...]]
+    """The datasets to make, or `all`."""
+    transitions: int | None = None
+    """Transitions in each; by default as many as the published set has."""
+    seed: int = 0
+    """Same seed, same versions, same kind of processor: same bytes."""
+    threads: int | None = None
+    """Physics threads; by default one per core. Does not change the data."""
+
+    def run(self) -> None:
+        """Make each, with a bar."""
+        from vgm2p.tasks import TASKS, task
+
+        names = list(TASKS) if self.tasks == ("all",) else self.tasks
+        for where in [task(name) for name in names]:
+            make_data(where.id, self.transitions, self.seed, self.threads)
+
+
+@dataclass
+class DataShow:
+    """Show a dataset's card and its histogram of returns, beside the published sets.
+
+    Example: vgm2p data show twin/3hopper-medium --picture returns.png
+    """
+
+    task: Positional[str]
+    """The dataset."""
+    picture: Path | None = None
+    """Also draw the histogram into this PNG file."""
+
+    def run(self) -> None:
+        """Print the card and the histogram."""
+        from vgm2p.picture import draw_returns
+        from vgm2p.tasks import nearest_published, task
+
+        dataset = task(self.task).load_data()
+        for name in ("id", "source", "note", "licence", "seed", "versions", "sha256"):
+            out.print(f"[bold]{name}[/bold] {dataset.card[name]}", highlight=False)
+        returns, lengths = dataset.returns, dataset.lengths
+        out.print(
+            f"{len(returns):,} episodes, {lengths.sum():,} transitions, return {returns.mean():.1f} ± {returns.std():.1f}, "
+            f"length {lengths.mean():.0f}, {dataset.terminated.mean():.0%} truly ended"
+        )
+        counts, edges = np.histogram(returns, bins=20)
+        for count, low, high in zip(counts, edges, edges[1:], strict=False):
+            out.print(
+                f"{low:8.0f} to {high:6.0f} {'█' * round(50 * count / counts.max())} {count}", highlight=False
+            )
+        near, stats = nearest_published(task(self.task).team, returns)
+        out.print(f"nearest published set: OMIGA {near}, return {stats['mean']:.0f} ± {stats['std']:.0f}")
+        if self.picture:
+            draw_returns(dataset.id, returns, self.picture)
+            out.print(f"wrote {self.picture}")
+
+
+@dataclass
+class BehaviourTrain:
+    """Train a robot's behaviour ladder again, with PPO on the simulator (minutes).
+
+    Example: vgm2p behaviour train hopper --out ladder/hopper
+    """
+
+    robot: Positional[Literal["halfcheetah", "hopper", "ant"]]
+    """The robot."""
+    out: Path
+    """Folder for the checkpoints and their card."""
+
+    def run(self) -> None:
+        """Train, measure, choose and write."""
+        from vgm2p.behaviour.build import build
+
+        build(self.robot, self.out, out.print)
+
+
+@dataclass
+class BehaviourList:
+    """List the behaviour policies that ship with the package and each tier's mix of them."""
+
+    def run(self) -> None:
+        """Print one table per robot."""
+        from vgm2p.behaviour.ladder import card
+        from vgm2p.tasks import TEAMS
+
+        for robot, _ in TEAMS.values():
+            content = card(robot)
+            tiers = content["tiers"]
+            table = Table("rung", "iteration", "return", "length", *tiers, title=robot)
+            for rung in content["rungs"]:
+                shares = [f"{tiers[tier].get(rung['file'], 0):.1%}" for tier in tiers]
+                score = f"{rung['mean']:.0f} ± {rung['std']:.0f}"
+                table.add_row(rung["file"], str(rung["iteration"]), score, f"{rung['length']:.0f}", *shares)
+            out.print(table)
+
+
+@dataclass
+class Demo:
+    """From nothing to a trained, scored, filmed team: about ten minutes on two cores."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the run, the picture and the film."""
+    task: str = "twin/6halfcheetah-medium"
+    """The dataset, made at a tenth of its size if it is not there."""
+    updates: int = 10_000
+    """Gradient updates per seed."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds."""
+
+    def run(self) -> None:
+        """Make data, train, evaluate, draw, film."""
+        from vgm2p.data.store import home
+        from vgm2p.runs import Experiment, load_policy
+        from vgm2p.tasks import task
+        from vgm2p.video import film
+
+        where = task(self.task)
+        if not (home() / where.id / "card.json").exists():
+            make_data(where.id, where.published_transitions // 10, 0, None)
+        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds, eval_every=2_500)
+        train(experiment, self.out)
+        earned = film(load_policy(self.out), where, self.out / "team.mp4")
+        out.print(f"film: {self.out / 'team.mp4'} (return {earned:.0f} in the part that is shown)")
+
+
+def train(experiment, folder: Path) -> None:
+    """Run an experiment with a bar, print its score and draw its picture."""
+    from vgm2p import runs
+    from vgm2p.picture import draw_run
+
+    with _bar() as bar:
+        job = bar.add_task("training", total=experiment.updates, note="compiling")
+
+        class Bar(runs.Watcher):
+            def advanced(self, step, metrics):
+                bar.update(job, completed=step, note=f"policy loss {np.mean(metrics['loss/policy']):.3f}")
+                positive = np.mean(metrics.get("label/positive", 0.5))
+                if step == experiment.log_every * 8 and not 0.05 <= positive <= 0.6:
+                    bar.console.print(f"warning: {positive:.0%} of the labels are positive, outside 5-60 %")
+
+            def evaluated(self, step, episodes):
+                means = [e.returns.mean() for e in episodes]
+                bar.console.print(f"after {step:,} updates: return {np.mean(means):.0f}")
+
+        result = runs.run(experiment, folder, Bar())
+        bar.update(job, completed=experiment.updates)
+    from vgm2p.tasks import task
+
+    returns = task(experiment.task).load_data().returns
+    draw_run(
+        f"{result['algorithm']} on {result['task']}",
+        runs.read_lines(folder / "evaluations.jsonl"),
+        returns,
+        folder / "picture.png",
+    )
+    low, high = result["interval"]
+    out.print(
+        f"[bold]{result['algorithm']} on {result['task']}[/bold]: return {result['mean']:.0f}, "
+        f"95 % interval over {len(result['seeds'])} seeds [{low:.0f}, {high:.0f}]; "
+        f"the data's episodes: {result['data_mean']:.0f} ± {result['data_std']:.0f}"
+    )
+    out.print(f"picture: {folder / 'picture.png'}")
+
+
+def make_data(name: str, transitions: int | None, seed: int, threads: int | None) -> None:
+    """Make one dataset with a bar and say how near it is to the published one."""
+    from vgm2p.behaviour import twin
+    from vgm2p.tasks import task
+
+    where, began = task(name), time.monotonic()
+    with _bar() as bar:
+        job = bar.add_task(f"rolling out {name}", total=transitions or where.published_transitions, note="")
+        dataset = twin.make(where, transitions, seed, threads, lambda n: bar.advance(job, n))
+    card = dataset.card
+    out.print(
+        f"{name}: {card['transitions']:,} transitions, return {card['return_mean']:.0f} ± {card['return_std']:.0f} "
+        f"(published: {where.published['mean']:.0f} ± {where.published['std']:.0f}), {time.monotonic() - began:.0f} s"
+    )
+
+
+Data = (
+    Annotated[DataList, subcommand("list")]
+    | Annotated[DataMake, subcommand("make")]
+    | Annotated[DataShow, subcommand("show")]
+)
+Behaviour = Annotated[BehaviourTrain, subcommand("train")] | Annotated[BehaviourList, subcommand("list")]
+
+
+@dataclass
+class DataCommand:
+    """List, make and show datasets."""
+
+    command: Annotated[Data, arg(name="")]
+
+    def run(self) -> None:
+        """Run the inner command."""
+        self.command.run()
+
+
+@dataclass
+class BehaviourCommand:
+    """The policies that our data come from: list them, or train them again."""
+
+    command: Annotated[Behaviour, arg(name="")]
+
+    def run(self) -> None:
+        """Run the inner command."""
+        self.command.run()
+
+
+Command = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Play, subcommand("play")]
+    | Annotated[DataCommand, subcommand("data")]
+    | Annotated[BehaviourCommand, subcommand("behaviour")]
+)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Offline multi-agent reinforcement learning with one-step flow policies."""
+    command = tyro.cli(Command, prog="vgm2p", description=main.__doc__, args=args)  # type: ignore[arg-type]
+    try:
+        command.run()
+    except (InputError, ArithmeticError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; run the same command again to go on from the last checkpoint")
+        sys.exit(130)

@@ -1,0 +1,35 @@
+"""The card of a dataset: what it is, where it comes from, and what to expect of it."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 1)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides data and results: Python, this package, JAX, NumPy and MuJoCo."""
+    names = ("vgm2p", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+def describe(returns: Float[ndarray, " e"], lengths: Int[ndarray, " e"]) -> dict[str, Any]:
+    """Return and length statistics of episodes, as they stand in a card."""
+    return {
+        "episodes": len(returns),
+        "transitions": int(lengths.sum()),
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "return_quantiles": {str(q): float(np.quantile(returns, q)) for q in QUANTILES},
+        "length_mean": float(lengths.mean()),
+    }

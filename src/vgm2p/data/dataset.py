@@ -1,0 +1,173 @@
+"""Datasets: episodes stored once per state, and the one place where their alignment is decided.
+
+An episode of L transitions has L + 1 states, L joint actions and L rewards; it either truly ended
+(`terminated`) or was cut by the time limit. Everything else follows: no dummy rows, no flags per row, no
+transition across a border. Only a true end sets the discount to 0.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy import ndarray
+from scipy.signal import lfilter
+
+from vgm2p.actions import Codec
+from vgm2p.errors import InputError
+from vgm2p.types import Spec, Transition
+from vgm2p.view import Standardise, TeamView
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Logged episodes of a team.
+
+    state: float32 [transitions + episodes, s], episodes one after another.
+    action: [transitions, n, a] float32 as logged, or [transitions, n] int32 choices.
+    reward: float32 [transitions], the team's.
+    lengths: int32 [episodes], transitions of each.
+    terminated: bool [episodes], True where the episode truly ended.
+    card: what is known of where the data come from (see `card.py`).
+    """
+
+    state: Float[ndarray, "rows s"]
+    action: Float[ndarray, "transitions n a"] | Int[ndarray, "transitions n"]
+    reward: Float[ndarray, " transitions"]
+    lengths: Int[ndarray, " episodes"]
+    terminated: Bool[ndarray, " episodes"]
+    card: dict[str, Any]
+
+    def __post_init__(self):
+        transitions, episodes = int(self.lengths.sum()), len(self.lengths)
+        expected = {
+            "state": (self.state, transitions + episodes),
+            "action": (self.action, transitions),
+            "reward": (self.reward, transitions),
+            "terminated": (self.terminated, episodes),
+        }
+        for name, (array, rows) in expected.items():
+            if len(array) != rows:
+                raise InputError(
+                    f"{self.id}: field {name!r} has {len(array)} rows but 'lengths' asks for {rows}; "
+                    "an episode of L transitions has L + 1 states, L actions and L rewards"
+                )
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise InputError(
+                    f"{self.id}: field {name!r} holds {array[row].ravel()[:4]}... in row {row}: "
+                    "remove or repair the episodes with non-finite numbers, or make the data again"
+                )
+
+    @property
+    def id(self) -> str:
+        """The data's name, as in its card."""
+        return self.card["id"]
+
+    @property
+    def returns(self) -> Float[ndarray, " episodes"]:
+        """Undiscounted return of each episode."""
+        return np.add.reduceat(self.reward.astype(np.float64), self._first)
+
+    @property
+    def _first(self):
+        return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+
+    def view(self, standardise: Standardise = "dataset", padding: int = 0) -> TeamView:
+        """What agents observe, with this data's statistics."""
+        return TeamView.of(self.state, self.action.shape[1], standardise, padding)
+
+    def replay(self, spec: Spec, view: TeamView, discount: float, lookahead: int = 1) -> "Replay":
+        """The data on the device, ready to be sampled with rewards summed over `lookahead` steps.
+
+        Rewards are divided by their standard deviation and multiplied by (1 - discount), so that values are
+        about one whatever the task and discount.
+        """
+        std = float(self.reward.std())
+        scale = (1 - discount) / (std if std > 1e-6 else 1.0)
+        arrays = _look_ahead(self.reward * scale, self.lengths, self.terminated, discount, lookahead)
+        outcome = np.repeat(self.returns.astype(np.float32), self.lengths)
+        return Replay(
+            jnp.asarray(self.state), jnp.asarray(self.action), *map(jnp.asarray, (*arrays, outcome)), view
+        )
+
+    def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
+        """Two datasets of whole episodes: about `share` of them drawn at random, and the rest."""
+        order = np.random.default_rng(seed).permutation(len(self.lengths))
+        cut = round(share * len(order))
+        return self.take(np.sort(order[:cut])), self.take(np.sort(order[cut:]))
+
+    def take(self, episodes: Int[ndarray, " k"]) -> "Dataset":
+        """The named episodes, in that order."""
+        first, lengths = self._first, self.lengths
+        rows = [np.arange(first[e], first[e] + lengths[e]) for e in episodes]
+        states = [np.arange(first[e] + e, first[e] + e + lengths[e] + 1) for e in episodes]
+        row, state = (np.concatenate(x or [np.zeros(0, int)]) for x in (rows, states))
+        return Dataset(
+            self.state[state],
+            self.action[row],
+            self.reward[row],
+            lengths[episodes],
+            self.terminated[episodes],
+            self.card,
+        )
+
+
+class Replay(NamedTuple):
+    """A dataset on the device; `sample` draws transitions uniformly."""
+
+    state: Float[Array, "rows s"]
+    action: Array
+    row: Int[Array, " transitions"]  # of the state
+    next_row: Int[Array, " transitions"]  # of the state after the look-ahead
+    reward: Float[Array, " transitions"]
+    discount: Float[Array, " transitions"]
+    outcome: Float[Array, " transitions"]  # the episode's return
+    view: TeamView
+
+    def sample(self, codec: Codec, batch: int, key: PRNGKeyArray) -> Transition:
+        """`batch` transitions drawn with replacement; all agents of a transition stay together."""
+        index = jax.random.randint(key, (batch,), 0, len(self.row))
+        state, following = self.state[self.row[index]], self.state[self.next_row[index]]
+        action = codec.encode(self.action[index])
+        return Transition(
+            obs=self.view.obs(state),
+            state=self.view.state(state),
+            action=action,
+            reward=self.reward[index],
+            discount=self.discount[index],
+            next_obs=self.view.obs(following),
+            next_state=self.view.state(following),
+            outcome=self.outcome[index],
+        )
+
+
+def _look_ahead(reward, lengths, terminated, discount, lookahead):
+    """(row, next_row, reward, discount) of every transition for a look-ahead of at least one step.
+
+    With T the episode's end and k = min(lookahead, T - t): the reward is the sum of discount^j r_{t+j} over
+    j < k, next_row is the state at t + k, and the discount is discount^k, or 0 where that is a true end.
+    """
+    left = np.concatenate([np.arange(n, 0, -1) for n in lengths])
+    episode = np.repeat(np.arange(len(lengths)), lengths)
+    row = np.arange(len(reward)) + episode
+    ahead = np.minimum(lookahead, left)
+    at_end = ahead == left
+    to_go = _rewards_to_go(reward, lengths, discount)
+    later = np.where(at_end, 0.0, to_go[np.minimum(np.arange(len(reward)) + ahead, len(reward) - 1)])
+    decay = discount**ahead
+    kept = decay * ~(at_end & terminated[episode])
+    summed = to_go - decay * later
+    return row, row + ahead, summed.astype(np.float32), kept.astype(np.float32)
+
+
+def _rewards_to_go(reward, lengths, discount):
+    """Sum of discount^j r_{t+j} to the end of each episode."""
+    to_go, first = np.empty(len(reward)), 0
+    for length in lengths:
+        piece = slice(first, first + length)
+        to_go[piece] = lfilter([1.0], [1.0, -discount], reward[piece][::-1].astype(np.float64))[::-1]
+        first += length
+    return to_go

@@ -1,0 +1,104 @@
+"""Datasets on disk: a folder with `data.safetensors` and `card.json`, written whole or not at all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vgm2p.data.dataset import Dataset
+from vgm2p.errors import InputError
+
+FIELDS = ("state", "action", "reward", "lengths", "terminated")
+
+
+def home() -> Path:
+    """Where datasets are kept: $VGM2P_DATA, or `~/.cache/vgm2p/data`."""
+    return Path(os.environ.get("VGM2P_DATA", Path.home() / ".cache" / "vgm2p" / "data")).expanduser()
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under a temporary name beside `path`, then rename it.
+
+    Raises InputError where the folder can't be written or the disk is full; `path` is then as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"can't write {path}: {reason}. Free some space, mend the permissions, or choose another folder "
+            "(data: $VGM2P_DATA; runs: --out)"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`content` as indented JSON, whole or not at all."""
+    replace_file(path, lambda p: p.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; InputError if it is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): delete it and make it again") from error
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file; InputError if it is missing or truncated."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except SafetensorError as error:
+        size = path.stat().st_size
+        raise InputError(
+            f"{path} is truncated or not a safetensors file ({size} bytes; {error}): delete it and make it again"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(dataset: Dataset, folder: Path) -> Dataset:
+    """Write a dataset; returns it with the file's digest in its card."""
+    path = folder / "data.safetensors"
+    arrays = {name: np.ascontiguousarray(getattr(dataset, name)) for name in FIELDS}
+    replace_file(path, lambda p: save_file(arrays, p))
+    card = {**dataset.card, "sha256": sha256(path)}
+    write_json(folder / "card.json", card)
+    return Dataset(**arrays, card=card)
+
+
+def load(folder: Path) -> Dataset:
+    """Read a dataset and check it against its card.
+
+    Raises InputError for a missing or truncated file, a wrong digest, missing fields, rows that do not fit
+    together, and non-finite numbers.
+    """
+    card, path = read_json(folder / "card.json"), folder / "data.safetensors"
+    arrays = read_tensors(path)
+    if (found := sha256(path)) != card["sha256"]:
+        raise InputError(
+            f"{path} has sha256 {found[:12]}... but its card says {card['sha256'][:12]}...: the file was "
+            "changed or damaged; delete the folder and make it again"
+        )
+    if missing := [name for name in FIELDS if name not in arrays]:
+        raise InputError(f"{path} lacks the fields {', '.join(missing)}: make it again")
+    return Dataset(**{name: arrays[name] for name in FIELDS}, card=card)

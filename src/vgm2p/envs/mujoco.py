@@ -1,0 +1,179 @@
+"""MuJoCo teams: many copies of one robot, all stepped by one `mujoco.rollout` call.
+
+The physics and rewards are those of Gymnasium's `HalfCheetah-v4`, `Hopper-v4` and `Ant-v4`
+(a test holds them together to rounding). As in the published data, MuJoCo clamps the torques to
+[-1, 1] but the control cost is paid on the action as it was sent.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from jaxtyping import Bool, Float
+from mujoco.rollout import Rollout
+from numpy import ndarray
+
+HORIZON = 1000
+_FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+
+
+@dataclass(frozen=True)
+class Robot:
+    """What tells one Gymnasium v4 robot from another. `skip` leading positions are not observed."""
+
+    xml: str
+    frame_skip: int
+    skip: int
+    control_cost: float
+    alive: float
+    reset_noise: float
+    gaussian_velocity: bool  # reset velocities: normal (True) or uniform
+    velocity_limit: float = np.inf
+    stale_torso: bool = False  # reads its speed where the last Runge-Kutta stage left the torso
+
+
+ROBOTS = {
+    "halfcheetah": Robot("half_cheetah.xml", 5, 1, 0.1, 0.0, 0.1, True),
+    "hopper": Robot("hopper.xml", 4, 1, 1e-3, 1.0, 5e-3, False, velocity_limit=10.0),
+    "ant": Robot("ant.xml", 5, 2, 0.5, 1.0, 0.1, True, stale_torso=True),
+}
+
+
+class MujocoVec:
+    """`copies` independent robots behind one vectorised interface.
+
+    `reset(seed)` starts every copy; `step(action)` moves the copies whose episode is running and
+    leaves the others where they ended; `restart(where)` starts the named copies again.
+    State: float64 [copies, s], as Gymnasium observes it.
+    """
+
+    def __init__(self, robot: str, copies: int, threads: int | None = None):
+        self.robot = ROBOTS[robot]
+        self.name, self.copies, self.horizon = robot, copies, HORIZON
+        self.model = mujoco.MjModel.from_xml_path(str(_assets() / self.robot.xml))
+        self.dt = self.model.opt.timestep * self.robot.frame_skip
+        threads = threads or min(os.cpu_count() or 1, copies)
+        self._pool = Rollout(nthread=threads)
+        self._scratch = [mujoco.MjData(self.model) for _ in range(threads)]
+        self._start = _full_state(self.model)
+        self._physics = np.tile(self._start, (copies, 1))
+        self.action_dim = self.model.nu
+        self.state_dim = self.model.nq + self.model.nv - self.robot.skip
+
+    def reset(self, seed: int) -> Float[ndarray, "copies s"]:
+        """Start every copy. Copy i begins as Gymnasium does after `reset(seed=seed + i)`."""
+        self._rngs = [np.random.default_rng(seed + i) for i in range(self.copies)]
+        self.running = np.zeros(self.copies, bool)
+        self._age = np.zeros(self.copies, int)
+        self._torso = np.zeros(self.copies)
+        return self.restart(np.ones(self.copies, bool))
+
+    def restart(self, where: Bool[ndarray, "copies"]) -> Float[ndarray, "copies s"]:
+        """Begin a new episode in the copies of `where`; returns the state of all copies."""
+        nq, nv, scale = self.model.nq, self.model.nv, self.robot.reset_noise
+        for i in np.flatnonzero(where):
+            rng = self._rngs[i]
+            position = rng.uniform(-scale, scale, nq)
+            gaussian = self.robot.gaussian_velocity
+            velocity = scale * rng.standard_normal(nv) if gaussian else rng.uniform(-scale, scale, nv)
+            self._physics[i] = self._start
+            self._physics[i, 1 : 1 + nq + nv] += np.concatenate([position, velocity])
+        self.running[where], self._age[where] = True, 0
+        self._torso[where] = self._physics[where, 1]
+        return self.state()
+
+    def step(
+        self, action: Float[ndarray, "copies *a"]
+    ) -> tuple[
+        Float[ndarray, "copies s"],
+        Float[ndarray, "copies"],
+        Bool[ndarray, "copies"],
+        Bool[ndarray, "copies"],
+    ]:
+        """Advance the running copies by one control step.
+
+        `action` holds each copy's torques in actuator order; an agents axis is flattened.
+        Returns (state, reward, terminated, truncated); copies that had ended get reward 0 and
+        False twice. `truncated` is the time limit of 1000 steps, never together with `terminated`.
+        """
+        live, robot = np.flatnonzero(self.running), self.robot
+        action = np.asarray(action, np.float64).reshape(self.copies, -1)[live]
+        before = self._torso[live]
+        self._simulate(live, action)
+        self._age[live] += 1
+
+        reward, terminated = np.zeros(self.copies), np.zeros(self.copies, bool)
+        speed = (self._torso[live] - before) / self.dt
+        reward[live] = speed + robot.alive - robot.control_cost * np.square(action).sum(-1)
+        terminated[live] = ~self._healthy(live)
+        truncated = self.running & (self._age >= self.horizon) & ~terminated
+        self.running &= ~(terminated | truncated)
+        return self.state(), reward, terminated, truncated
+
+    def state(self) -> Float[ndarray, "copies s"]:
+        """The observed state of every copy: positions (without the first `skip`) and velocities."""
+        nq, nv, limit = self.model.nq, self.model.nv, self.robot.velocity_limit
+        position = self._physics[:, 1 + self.robot.skip : 1 + nq]
+        velocity = self._physics[:, 1 + nq : 1 + nq + nv]
+        return np.concatenate([position, np.clip(velocity, -limit, limit)], axis=1)
+
+    def pose(self, copy: int) -> tuple[Float[ndarray, "q"], Float[ndarray, "v"]]:
+        """Positions and velocities of one copy, for the renderer."""
+        nq, nv = self.model.nq, self.model.nv
+        return self._physics[copy, 1 : 1 + nq], self._physics[copy, 1 + nq : 1 + nq + nv]
+
+    def close(self) -> None:
+        """End the physics threads."""
+        self._pool.close()
+
+    def _simulate(self, live, action):
+        """Move `live` copies by one control step; sets their physics and torso position."""
+        substeps = self.robot.frame_skip - self.robot.stale_torso
+        control = np.repeat(action[:, None], substeps, axis=1)
+        states, _ = self._pool.rollout(
+            self.model, self._scratch, initial_state=self._physics[live], control=control
+        )
+        self._physics[live] = states[:, -1]
+        self._torso[live] = states[:, -1, 1]
+        if self.robot.stale_torso:
+            self._last_substep(live, action)
+
+    def _last_substep(self, live, action):
+        """Gymnasium's Ant reads `xpos`, which only a step on one `MjData` at a time shows."""
+        data = self._scratch[0]
+        for i, control in zip(live, action, strict=True):
+            mujoco.mj_setState(self.model, data, self._physics[i], _FULL)
+            data.ctrl[:] = control
+            mujoco.mj_step(self.model, data)
+            mujoco.mj_getState(self.model, data, self._physics[i], _FULL)
+            self._torso[i] = data.xpos[1, 0]
+
+    def _healthy(self, live):
+        position = self._physics[live, 1 : 1 + self.model.nq]
+        if self.name == "hopper":
+            rest = self._physics[live, 3 : 1 + self.model.nq + self.model.nv]
+            upright = (position[:, 1] > 0.7) & (np.abs(position[:, 2]) < 0.2)
+            return upright & (np.abs(rest) < 100).all(-1)
+        if self.name == "ant":
+            return (
+                np.isfinite(self._physics[live]).all(-1) & (0.2 <= position[:, 2]) & (position[:, 2] <= 1.0)
+            )
+        return np.ones(len(live), bool)
+
+
+def _assets() -> Path:
+    """Gymnasium's folder of robot models, found without importing Gymnasium."""
+    spec = importlib.util.find_spec("gymnasium")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError('the MuJoCo tasks need: pip install "vgm2p[mujoco]"')
+    return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
+
+
+def _full_state(model):
+    data = mujoco.MjData(model)
+    out = np.empty(mujoco.mj_stateSize(model, _FULL))
+    mujoco.mj_getState(model, data, out, _FULL)
+    return out

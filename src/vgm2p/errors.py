@@ -1,0 +1,16 @@
+"""The one exception that a person's input can cause; its message says what is wrong and how to mend it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input: names the file or field, the value, and the way to mend it. The CLI prints no traceback."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """An error for a name that is not in a table, with the nearest ones that are."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+    return InputError(f"unknown {kind} {name!r}: {hint}")

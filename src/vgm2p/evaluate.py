@@ -1,0 +1,47 @@
+"""Scoring: fresh noise at every step, the last checkpoint, every episode's return kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.stats import bootstrap
+
+from vgm2p.envs.env import play
+from vgm2p.policy import Policy
+from vgm2p.tasks import Task
+from vgm2p.types import Episodes
+
+FIRST_EPISODE = 1_000_000  # reset seeds of evaluations: below all those of our own data
+
+
+def evaluate(policy: Policy, task: Task, episodes: int = 32, seed: int = 0) -> list[Episodes]:
+    """`episodes` episodes for each training seed of `policy`, all side by side; one result per seed.
+
+    Every seed plays the same initial states, with its own noise; `seed` chooses both.
+    """
+    seeds = len(policy.seeds)
+    env = task.make_env(seeds * episodes)
+    keys = jnp.stack([jax.random.fold_in(jax.random.key(s), FIRST_EPISODE + seed) for s in policy.seeds])
+    fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
+
+    def act(state, step):
+        actions = policy.act(state.reshape(seeds, episodes, -1), fold(keys, step))
+        return actions.reshape(seeds * episodes, *actions.shape[2:])
+
+    result = play(env, act, FIRST_EPISODE + 1000 * seed)
+    env.close()
+    returns, lengths = (x.reshape(seeds, episodes) for x in result)
+    return [Episodes(*pair) for pair in zip(returns, lengths, strict=True)]
+
+
+def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tuple[float, float]:
+    """Bootstrap (BCa) interval of the mean over seeds; (nan, nan) for fewer than two, the value if all agree."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    method = "percentile" if len(values) < 4 else "BCa"
+    found = bootstrap((values,), np.mean, confidence_level=confidence, method=method, rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -1,0 +1,180 @@
+"""One-step flows: MeanFlow with guidance built into its target. Knows nothing of agents or values.
+
+Convention (MeanFlow's): time 1 is noise, time 0 is data. With x data and e ~ N(0, I),
+
+    z_t = (1 - t) x + t e,      v = e - x,      vbar(z, t) = E[v | z_t = z]
+    u(z, t, r) = 1/(t - r) * integral of vbar(z_s, s) over s in [r, t],      u(z, t, t) = vbar(z, t)
+
+so that `z_r = z_t - (t - r) u(z_t, t, r)` jumps from t to r at once, and `x = e - u(e, 1, 0)`.
+
+| equation | here | source |
+|---|---|---|
+| u = vbar - (t - r) du/dt, du/dt = vbar . grad_z u + d_t u | `total_derivative`, `MeanFlow.loss` | MeanFlow 2505.13447, eq. 6 |
+| V = u + (t - r) sg(du/dt), regressed on a fixed target | `MeanFlow.loss` | improved MeanFlow 2512.02012 |
+| v_g = v + (1 - 1/w) (v_c - v_u) | `guided_velocity` | improved MeanFlow 2512.02012 |
+| one jump, or k equal jumps | `sample` | MeanFlow |
+
+Shapes: z, v, x are [*b, a]; t, r are [*b]; a velocity field is a callable u(z, t, r) -> [*b, a].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+Field = Callable[[Float[Array, "*b a"], Float[Array, "*b"], Float[Array, "*b"]], Float[Array, "*b a"]]
+ConditionedField = Callable[
+    [Float[Array, "*b a"], Float[Array, "*b"], Float[Array, "*b"], Any], Float[Array, "*b a"]
+]
+
+
+class Sample(NamedTuple):
+    """A point on the straight path between data and noise, its velocity, and a time interval."""
+
+    z: Float[Array, "*b a"]
+    v: Float[Array, "*b a"]
+    t: Float[Array, "*b"]
+    r: Float[Array, "*b"]
+
+
+def guided_velocity(
+    v: Float[Array, "*b a"],
+    v_cond: Float[Array, "*b a"],
+    v_null: Float[Array, "*b a"],
+    w: Float[Array, "*b"] | float,
+) -> Float[Array, "*b a"]:
+    """The regression target whose fixed point is the guided flow of strength w >= 1.
+
+    v + (1 - 1/w) (v_cond - v_null), where v_cond is the *guided* network's own (EMA) marginal velocity. At
+    its fixed point v_cond = w vbar_cond + (1 - w) v_null: classifier-free guidance. w = 1 gives plain v.
+    """
+    gain = 1.0 - 1.0 / jnp.asarray(w)[..., None]
+    return v + gain * (v_cond - v_null)
+
+
+def drop_condition(
+    label: Float[Array, "*b"], null: int, rate: float, key: PRNGKeyArray
+) -> Float[Array, "*b"]:
+    """Replace each row's label by `null`, independently with probability `rate`."""
+    return jnp.where(jax.random.bernoulli(key, rate, label.shape), null, label)
+
+
+def total_derivative(
+    u: Field,
+    z: Float[Array, "*b a"],
+    t: Float[Array, "*b"],
+    r: Float[Array, "*b"],
+    tangent: Float[Array, "*b a"],
+) -> tuple[Float[Array, "*b a"], Float[Array, "*b a"]]:
+    """(u, du/dt) along a path that moves with velocity `tangent` while r stays: one forward-mode pass."""
+    return jax.jvp(u, (z, t, r), (tangent, jnp.ones_like(t), jnp.zeros_like(r)))
+
+
+def difference_derivative(
+    u: Field,
+    z: Float[Array, "*b a"],
+    t: Float[Array, "*b"],
+    r: Float[Array, "*b"],
+    tangent: Float[Array, "*b a"],
+    step: float = 1e-3,
+) -> Float[Array, "*b a"]:
+    """du/dt by central differences: the independent check of `total_derivative`.
+
+    Raises ValueError for a step that the number format can't resolve near t = 1; a published code uses
+    1e-12 in float32, which makes the derivative exactly zero and the method plain flow matching.
+    """
+    resolution = float(jnp.finfo(t.dtype).eps)
+    if step < 10 * resolution:
+        raise ValueError(
+            f"difference step {step:g} can't be resolved in {t.dtype} (resolution {resolution:.1g}): "
+            f"use at least {10 * resolution:.1g}; 1e-3 is a good choice in float32"
+        )
+    ahead = u(z + step * tangent, t + step, r)
+    behind = u(z - step * tangent, t - step, r)
+    return (ahead - behind) / (2 * step)
+
+
+def sample(u: Field, noise: Float[Array, "*b a"], steps: int = 1) -> Float[Array, "*b a"]:
+    """Data from noise in `steps` equal jumps of the average velocity; one is the method's own."""
+    z, ones = noise, jnp.ones(noise.shape[:-1], noise.dtype)
+    for k in range(steps, 0, -1):
+        z = z - u(z, ones * (k / steps), ones * ((k - 1) / steps)) / steps
+    return z
+
+
+@dataclass(frozen=True)
+class MeanFlow:
+    """How average velocities are trained.
+
+    times: law of the interval's ends, two draws put in order; "uniform" (improved on actions in our toy
+      runs) or "logit-normal" (-0.4, 1), MeanFlow's.
+    anchors: share of the rows with r = t, where the loss is plain flow matching.
+    power: p of the adaptive row weight 1 / (loss + 0.01)^p. MeanFlow uses 1, which on low-dimensional
+      actions seeks modes; 0 is unbiased.
+    tangent: which velocity carries the derivative: the "network"'s own marginal velocity, the EMA
+      network's ("ema") or the noisy "sample" v (MeanFlow's).
+    """
+
+    times: Literal["uniform", "logit-normal"] = "uniform"
+    anchors: float = 0.5
+    power: float = 0.0
+    tangent: Literal["network", "ema", "sample"] = "network"
+
+    def anchor_rows(self, rows: int) -> int:
+        """How many leading rows of a batch have r = t (the rows of a batch are exchangeable)."""
+        return round(self.anchors * rows)
+
+    def draw(self, x: Float[Array, "b *n a"], key: PRNGKeyArray) -> Sample:
+        """Noise, times and the point between, independently for every vector of `x`."""
+        noise_key, time_key = jax.random.split(key)
+        noise = jax.random.normal(noise_key, x.shape)
+        shape = (2, *x.shape[:-1])
+        if self.times == "uniform":
+            ends = jax.random.uniform(time_key, shape)
+        else:
+            ends = jax.nn.sigmoid(jax.random.normal(time_key, shape) - 0.4)
+        t, r = ends.max(0), ends.min(0)
+        anchored = jnp.arange(x.shape[0]) < self.anchor_rows(x.shape[0])
+        r = jnp.where(jnp.expand_dims(anchored, tuple(range(1, t.ndim))), t, r)
+        return Sample((1 - t)[..., None] * x + t[..., None] * noise, noise - x, t, r)
+
+    def loss(
+        self,
+        u: ConditionedField,
+        sample: Sample,
+        condition: Any,
+        target: Float[Array, "b *n a"],
+        ema_velocity: Float[Array, "b *n a"] | None = None,
+        weight: Float[Array, "b *n"] | float = 1.0,
+    ) -> Float[Array, ""]:
+        """Mean squared gap between V = u + (t - r) sg(du/dt) and sg(target), over weighted rows.
+
+        `condition` is a pytree whose leaves start with axis b; `ema_velocity` is needed for that tangent.
+        The leading anchor rows need neither a derivative nor a tangent, and get none.
+        """
+        k = self.anchor_rows(sample.z.shape[0])
+        near, far = _split((sample, condition, ema_velocity), k)
+        velocity = self._compound(u, *far)
+        if k:
+            s, c, _ = near
+            velocity = jnp.concatenate([u(s.z, s.t, s.t, c), velocity])
+        error = jnp.square(velocity - stop_gradient(target)).sum(-1)
+        error = error / stop_gradient(error + 0.01) ** self.power
+        return (weight * error).mean()
+
+    def _compound(self, u, s, condition, ema_velocity):
+        field = lambda z, t, r: u(z, t, r, condition)  # noqa: E731
+        if self.tangent == "network":
+            tangent = field(s.z, s.t, s.t)
+        else:
+            tangent = ema_velocity if self.tangent == "ema" else s.v
+        velocity, derivative = total_derivative(field, s.z, s.t, s.r, stop_gradient(tangent))
+        return velocity + (s.t - s.r)[..., None] * stop_gradient(derivative)
+
+
+def _split(tree, k):
+    return jax.tree.map(lambda x: x[:k], tree), jax.tree.map(lambda x: x[k:], tree)

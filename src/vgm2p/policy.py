@@ -1,0 +1,51 @@
+"""A trained team: an algorithm, its slow parameters and the view that its agents see the world through."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpy import ndarray
+
+from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.errors import unknown
+from vgm2p.types import Params, Spec
+from vgm2p.view import TeamView
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`policy.act(state, key)` gives the team's actions; each agent's depends on its own observation only.
+
+    params: the slow (EMA) copies, with a leading axis of seeds.
+    """
+
+    algorithm: Algorithm
+    spec: Spec
+    view: TeamView
+    params: Params
+    seeds: tuple[int, ...]
+
+    def act(self, state: Float[ndarray, "seeds e s"], keys: PRNGKeyArray) -> ndarray:
+        """Actions [seeds, e, n, a] (or choices [seeds, e, n]); one key per seed, fresh at every step."""
+        state = np.asarray(state, np.float32)
+        return np.asarray(_act(self.algorithm, self.spec, self.view, self.params, state, keys))
+
+    def with_options(self, **options: Any) -> "Policy":
+        """The same policy with other execution options, such as `noise=0.0` or `guidance=3.0`."""
+        names = [field.name for field in dataclasses.fields(self.algorithm)]  # type: ignore[arg-type]
+        for name in options:
+            if name not in names:
+                raise unknown("execution option", name, names)
+        algorithm = dataclasses.replace(self.algorithm, **options)  # type: ignore[type-var]
+        return dataclasses.replace(self, algorithm=algorithm)
+
+
+@jax.jit(static_argnames=("algorithm", "spec"))
+def _act(algorithm, spec, view, params, state, keys) -> Array:
+    def one_seed(params, state, key):
+        return algorithm.act(spec, params, view.obs(state), key)
+
+    return jax.vmap(one_seed)(params, state, keys)

@@ -1,0 +1,324 @@
+"""A run is a folder of plain files; this is the Python loop that fills it, and the readers.
+
+    experiment.json      what was asked for, the data's digest, versions and device
+    metrics.jsonl        one line per logged step: the mean of every metric since the last, per seed
+    evaluations.jsonl    one line per evaluation: every episode's return, per seed
+    state.safetensors    the last checkpoint of everything that training changes
+    policy.safetensors   the slow parameters and the view: what `load_policy` reads
+    result.json          the last checkpoint's score with its interval, beside the data's own
+
+A run that was killed goes on from its last checkpoint and ends in the same bits.
+"""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from vgm2p import values
+from vgm2p.algorithms import ALGORITHMS
+from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.data.card import versions
+from vgm2p.data.dataset import Dataset, Replay
+from vgm2p.data.store import read_json, read_tensors, replace_file, write_json
+from vgm2p.errors import InputError
+from vgm2p.evaluate import evaluate, interval
+from vgm2p.flows import MeanFlow
+from vgm2p.policy import Policy
+from vgm2p.tasks import task
+from vgm2p.train import advance, check_finite, init, seed_keys
+from vgm2p.types import Episodes, Spec
+from vgm2p.view import Standardise, TeamView
+
+CHECKPOINT_SECONDS = 60
+_CLASSES = {c.__name__: c for c in (*ALGORITHMS.values(), MeanFlow, *values.LEARNERS)}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One algorithm on one task, for some seeds.
+
+    regress: what flows and Gaussians learn: the logged action ("raw") or what the motors saw ("clipped").
+    standardise: how observations are scaled ("dataset", or OMIGA's per-"vector" way).
+    """
+
+    task: str
+    algorithm: Algorithm
+    updates: int = 20_000
+    batch: int = 256
+    seeds: tuple[int, ...] = (0, 1, 2)
+    eval_every: int = 5_000
+    eval_episodes: int = 32
+    log_every: int = 250
+    regress: str = "raw"
+    standardise: Standardise = "dataset"
+
+
+class Setup(NamedTuple):
+    """What an experiment needs before its first update."""
+
+    dataset: Dataset
+    spec: Spec
+    view: TeamView
+    replay: Replay
+
+
+def prepare(experiment: Experiment) -> Setup:
+    """Load the data and put them on the device."""
+    where = task(experiment.task)
+    dataset = where.load_data()
+    padding = 84 if where.robot == "ant" else 0
+    view = dataset.view(experiment.standardise, padding)
+    spec = where.spec(view, dataset.action.shape[-1], experiment.regress)
+    algorithm = experiment.algorithm
+    return Setup(dataset, spec, view, dataset.replay(spec, view, algorithm.discount, algorithm.lookahead))
+
+
+class Watcher:
+    """What the loop tells while it runs; the CLI shows it, a library user may ignore it."""
+
+    def advanced(self, step: int, metrics: dict[str, list[float]]) -> None:
+        """After each logged chunk."""
+
+    def evaluated(self, step: int, episodes: list[Episodes]) -> None:
+        """After each evaluation."""
+
+
+def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Train, evaluate and save into `folder`, going on where an earlier run of the same stopped.
+
+    Returns the content of `result.json`. Raises InputError if the folder holds another experiment,
+    NonFiniteLoss if a metric is not a number (the last good checkpoint stays).
+    """
+    watcher = watcher or Watcher()
+    setup = prepare(experiment)
+    record = _record(experiment, setup)
+    _claim(folder, record)
+    keys, updates = seed_keys(experiment.seeds), experiment.updates
+    states, seconds = _restore(experiment, setup, folder, keys)
+    step, saved, began = int(states.step[0]), time.monotonic(), time.monotonic()
+    spent = lambda: seconds + time.monotonic() - began  # noqa: E731
+    while True:
+        due = step > 0 and (step % experiment.eval_every == 0 or step == updates)
+        if due and step not in {line["step"] for line in read_lines(folder / "evaluations.jsonl")}:
+            policy = Policy(experiment.algorithm, setup.spec, setup.view, states.target, experiment.seeds)
+            _score(policy, experiment, step, folder, watcher)
+        if step == updates:
+            break
+        chunk = min(updates - step, *(b - step % b for b in (experiment.log_every, experiment.eval_every)))
+        states, metrics = advance(
+            experiment.algorithm,
+            setup.spec,
+            states,
+            setup.replay,
+            keys,
+            jnp.int32(chunk),
+            batch=experiment.batch,
+        )
+        step += chunk
+        line = {name: np.asarray(value).tolist() for name, value in metrics.items()}
+        check_finite(line, step, experiment.seeds)
+        _append(folder / "metrics.jsonl", {"step": step, **line})
+        watcher.advanced(step, line)
+        if (
+            step % experiment.eval_every == 0
+            or step == updates
+            or time.monotonic() - saved > CHECKPOINT_SECONDS
+        ):
+            _checkpoint(folder, states, setup.view, spent())
+            saved = time.monotonic()
+    if not (folder / "result.json").exists():
+        write_json(folder / "result.json", _result(experiment, setup, folder, spent()))
+    return read_json(folder / "result.json")
+
+
+def load_policy(folder: Path | str) -> Policy:
+    """The trained team of a run, every seed of it.
+
+    Raises InputError if the folder is not a run, or if its parameters do not fit its experiment.
+    """
+    folder = Path(folder)
+    record = read_json(folder / "experiment.json")
+    experiment, tensors = experiment_from(record), read_tensors(folder / "policy.safetensors")
+    view = TeamView(
+        jnp.asarray(tensors["view.mean"]),
+        jnp.asarray(tensors["view.std"]),
+        record["agents"],
+        experiment.standardise,
+        record["padding"],
+    )
+    spec = task(experiment.task).spec(view, record["action_dim"], experiment.regress)
+    skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, spec, k), seed_keys(experiment.seeds))
+    params = _unflatten(skeleton.target, tensors, "params", folder / "policy.safetensors")
+    return Policy(experiment.algorithm, spec, view, params, experiment.seeds)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSONL file; none if it is missing. A line cut by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def changed_fields(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, as JSON."""
+    default = type(config)()
+    return {
+        field.name: encode(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != getattr(default, field.name)
+    }
+
+
+def encode(config: Any) -> Any:
+    """A (nested) dataclass as JSON, each with its class name."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        fields = {f.name: encode(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"class": type(config).__name__, **fields}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def decode(content: Any) -> Any:
+    """The inverse of `encode`; only classes of this package are ever built."""
+    if isinstance(content, dict):
+        fields = {name: decode(value) for name, value in content.items() if name != "class"}
+        try:
+            return _CLASSES[content["class"]](**fields)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the run was made with another version of vgm2p: {error}") from error
+    return tuple(decode(x) for x in content) if isinstance(content, list) else content
+
+
+def experiment_from(record: dict[str, Any]) -> Experiment:
+    """The experiment of an `experiment.json`."""
+    fields = {f.name: decode(record[f.name]) for f in dataclasses.fields(Experiment)}
+    return Experiment(**fields)
+
+
+def device() -> str:
+    """The device that JAX computes on, in words."""
+    first = jax.devices()[0]
+    return f"{first.device_kind} ({len(jax.devices())} {first.platform})"
+
+
+def _record(experiment, setup):
+    fields = {f.name: encode(getattr(experiment, f.name)) for f in dataclasses.fields(Experiment)}
+    return {
+        **fields,
+        "agents": setup.view.n,
+        "padding": setup.view.padding,
+        "action_dim": setup.spec.action_dim,
+        "data_sha256": setup.dataset.card["sha256"],
+        "versions": versions(),
+        "device": device(),
+    }
+
+
+def _claim(folder, record):
+    """Write experiment.json, or make sure that the one there asks for the same."""
+    path = folder / "experiment.json"
+    if not path.exists():
+        write_json(path, record)
+        return
+    old = read_json(path)
+    for name in (*(f.name for f in dataclasses.fields(Experiment)), "data_sha256"):
+        if old.get(name) != record[name]:
+            raise InputError(
+                f"{folder} holds another experiment: its {name!r} is {old.get(name)}, not {record[name]}. "
+                "Choose another folder with --out, or delete this one"
+            )
+
+
+def _restore(experiment, setup, folder, keys):
+    """(states, seconds already spent), from the last checkpoint or fresh; cuts logs that ran ahead of it."""
+    path = folder / "state.safetensors"
+    if not path.exists():
+        states, seconds = init(experiment.algorithm, setup.spec, keys), 0.0
+    else:
+        skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, setup.spec, k), keys)
+        tensors = read_tensors(path)
+        states, seconds = _unflatten(skeleton, tensors, "state", path), float(tensors["seconds"])
+    step = int(states.step[0])
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        kept = [json.dumps(line) + "\n" for line in read_lines(folder / name) if line["step"] <= step]
+        replace_file(folder / name, lambda p, kept=kept: p.write_text("".join(kept)))
+    return states, seconds
+
+
+def _checkpoint(folder, states, view, seconds):
+    state = {**_flatten(states, "state"), "seconds": np.array(seconds)}
+    policy = {**_flatten(states.target, "params"), **_flatten(view, "view")}
+    replace_file(folder / "policy.safetensors", lambda p: save_file(policy, p))
+    replace_file(folder / "state.safetensors", lambda p: save_file(state, p))
+
+
+def _flatten(tree, prefix):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {prefix + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _unflatten(skeleton, tensors, prefix, path):
+    def fill(key, leaf):
+        name = prefix + jax.tree_util.keystr(key)
+        found = tensors[name].shape if name in tensors else "missing"
+        if found != leaf.shape:
+            raise InputError(
+                f"{path}: {name} is {found} but the experiment's networks need {leaf.shape}: "
+                "the file belongs to a policy of another shape; put the right file back or train again"
+            )
+        return jnp.asarray(tensors[name])
+
+    return jax.tree_util.tree_map_with_path(fill, skeleton)
+
+
+def _score(policy, experiment, step, folder, watcher):
+    episodes = evaluate(policy, task(experiment.task), experiment.eval_episodes)
+    returns = [e.returns.round(2).tolist() for e in episodes]
+    _append(folder / "evaluations.jsonl", {"step": step, "returns": returns})
+    watcher.evaluated(step, episodes)
+
+
+def _append(path, line):
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror}; mend that and run again to go on") from error
+
+
+def _result(experiment, setup, folder, seconds):
+    """The score of the last checkpoint, never the best."""
+    last = read_lines(folder / "evaluations.jsonl")[-1]
+    means = np.mean(last["returns"], axis=1)
+    return {
+        "task": experiment.task,
+        "algorithm": _name(experiment.algorithm),
+        "fields": changed_fields(experiment.algorithm),
+        "updates": last["step"],
+        "seeds": list(experiment.seeds),
+        "returns": last["returns"],
+        "mean": float(means.mean()),
+        "interval": interval(means),
+        "data_mean": float(setup.dataset.returns.mean()),
+        "data_std": float(setup.dataset.returns.std()),
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+        "device": device(),
+    }
+
+
+def _name(algorithm):
+    return next(name for name, kind in ALGORITHMS.items() if isinstance(algorithm, kind))

@@ -1,0 +1,105 @@
+"""The table of tasks: data, the environment that scores a policy on them, and published figures."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from jaxtyping import Float
+from numpy import ndarray
+
+from vgm2p.actions import Continuous
+from vgm2p.data import store
+from vgm2p.data.dataset import Dataset
+from vgm2p.envs.env import VecEnv
+from vgm2p.errors import InputError, unknown
+from vgm2p.types import Spec
+from vgm2p.view import TeamView
+
+TEAMS = {"6halfcheetah": ("halfcheetah", 6), "3hopper": ("hopper", 3), "2ant": ("ant", 2)}
+TIERS = ("expert", "medium", "medium-replay", "medium-expert")
+HORIZON = 1000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dataset and its environment: `twin/<team>-<tier>`."""
+
+    team: str
+    tier: str
+
+    @property
+    def id(self) -> str:
+        """The task's name."""
+        return f"twin/{self.team}-{self.tier}"
+
+    @property
+    def robot(self) -> str:
+        """The simulated robot."""
+        return TEAMS[self.team][0]
+
+    @property
+    def n(self) -> int:
+        """Number of agents."""
+        return TEAMS[self.team][1]
+
+    @property
+    def horizon(self) -> int:
+        """The time limit of an episode."""
+        return HORIZON
+
+    @property
+    def published(self) -> dict:
+        """Statistics of the published dataset that this one is the twin of."""
+        return reference()["datasets"][self.team][self.tier]
+
+    @property
+    def published_transitions(self) -> int:
+        """Size of the published dataset, without its extra row per episode."""
+        return self.published["rows"] - self.published["episodes"]
+
+    def make_env(self, copies: int, threads: int | None = None) -> VecEnv:
+        """The environment that scores policies for this task."""
+        from vgm2p.envs.mujoco import MujocoVec
+
+        return MujocoVec(self.robot, copies, threads)
+
+    def load_data(self) -> Dataset:
+        """The dataset, made beforehand with `vgm2p data make`."""
+        folder = store.home() / self.id
+        if not (folder / "card.json").exists():
+            raise InputError(f"no data for {self.id} in {folder}: make it with: vgm2p data make {self.id}")
+        return store.load(folder)
+
+    def spec(self, view: TeamView, action_dim: int, regress: str = "raw") -> Spec:
+        """Sizes of the team's networks for a given view and width of one agent's action."""
+        agents = tuple(f"agent_{i}" for i in range(self.n))
+        actions = Continuous(action_dim, regress)  # type: ignore[arg-type]
+        return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, HORIZON)
+
+
+TASKS = {task.id: task for task in (Task(team, tier) for team in TEAMS for tier in TIERS)}
+
+
+def task(name: str) -> Task:
+    """The task of that name; InputError with the nearest names if there is none."""
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[name]
+
+
+@cache
+def reference() -> dict:
+    """Published statistics and scores, each with its source."""
+    return json.loads((files("vgm2p") / "reference_scores.json").read_text())
+
+
+def nearest_published(team: str, returns: Float[ndarray, " e"]) -> tuple[str, dict]:
+    """The published set of that team whose mean and spread of return are nearest, and its statistics."""
+    sets = reference()["datasets"][team]
+
+    def distance(tier):
+        return abs(sets[tier]["mean"] - returns.mean()) + abs(sets[tier]["std"] - returns.std())
+
+    tier = min(sets, key=distance)
+    return f"{team}-{tier}", sets[tier]

@@ -1,0 +1,75 @@
+"""Training: one jitted loop over updates, seeds as an axis; a Python loop only between evaluations.
+
+Keys come from the step number, so neither the size of a chunk nor a restart changes a bit.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.data.dataset import Replay
+from vgm2p.types import Metrics, Spec, TrainState
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A metric became NaN or infinite; the message names it, the step and the seed."""
+
+
+def seed_keys(seeds: tuple[int, ...]) -> PRNGKeyArray:
+    """One key per seed; a seed's run does not depend on the seeds beside it."""
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def init(algorithm: Algorithm, spec: Spec, keys: PRNGKeyArray) -> TrainState:
+    """Fresh states, seeds on the leading axis."""
+    states = jax.vmap(lambda key: algorithm.init(spec, jax.random.fold_in(key, 0)))(keys)
+    return states._replace(target=jax.tree.map(jnp.copy, states.target))  # `advance` donates both
+
+
+@partial(jax.jit, static_argnames=("algorithm", "spec", "batch"), donate_argnames="states")
+def advance(
+    algorithm: Algorithm,
+    spec: Spec,
+    states: TrainState,
+    replay: Replay,
+    keys: PRNGKeyArray,
+    updates: Int[Array, ""],
+    *,
+    batch: int,
+) -> tuple[TrainState, Metrics]:
+    """`updates` updates of every seed, and the mean of each metric over them.
+
+    The number of updates is data, not shape: one compilation serves every chunk.
+    """
+
+    def update(state, key):
+        key = jax.random.fold_in(key, state.step + 1)
+        sample_key, update_key = jax.random.split(key)
+        rows = replay.sample(spec.actions, batch, sample_key)
+        return algorithm.update(spec, state, rows, update_key)
+
+    def one_seed(state, key):
+        def body(_, carry):
+            state, sums = carry
+            state, metrics = update(state, key)
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(update, state, key)[1])
+        state, sums = jax.lax.fori_loop(0, updates, body, (state, zeros))
+        return state, jax.tree.map(lambda x: x / updates, sums)
+
+    return jax.lax.map(lambda pair: one_seed(*pair), (states, keys))
+
+
+def check_finite(metrics: dict[str, list[float]], step: int, seeds: tuple[int, ...]) -> None:
+    """Raises NonFiniteLoss, naming the metric, if any seed's mean over the chunk is not a number."""
+    for name, values in metrics.items():
+        for seed, value in zip(seeds, values, strict=True):
+            if not jnp.isfinite(value):
+                raise NonFiniteLoss(
+                    f"{name} is {value} for seed {seed} before update {step}: "
+                    "lower the learning rate, or ask for less guidance; the last checkpoint is kept"
+                )

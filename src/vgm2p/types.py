@@ -1,0 +1,65 @@
+"""The types that every room of the house shares.
+
+Axis letters, once: `b` batch, `n` agents, `o` observation, `a` action, `s` state, `k` critics,
+`e` episodes. `t` and `r` are flow times, never axes. `*b` stands for any leading axes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int
+
+from vgm2p.actions import Codec
+
+Metrics = dict[str, Float[Array, ""]]
+Params = Any  # a pytree of arrays; each algorithm names its own
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The sizes of a task: all that an algorithm must know to build its networks."""
+
+    agents: tuple[str, ...]
+    obs_dim: int
+    state_dim: int
+    actions: Codec
+    horizon: int
+
+    @property
+    def n(self) -> int:
+        """Number of agents."""
+        return len(self.agents)
+
+    @property
+    def action_dim(self) -> int:
+        """Width of one agent's (coded) action."""
+        return self.actions.dim
+
+
+class Transition(NamedTuple):
+    """One step of the team, or a look-ahead of several (`Dataset.sample`)."""
+
+    obs: Float[Array, "*b n o"]
+    state: Float[Array, "*b s"]
+    action: Float[Array, "*b n a"]  # as the codec regresses it
+    reward: Float[Array, "*b"]  # the team's, summed over the look-ahead
+    discount: Float[Array, "*b"]  # what multiplies the value of `next_*`: 0 after a true end
+    next_obs: Float[Array, "*b n o"]
+    next_state: Float[Array, "*b s"]
+    outcome: Float[Array, "*b"]  # the return of the whole episode: for diagnostics only
+
+
+class TrainState(NamedTuple):
+    """All that training changes. No key inside: keys come from the step number."""
+
+    params: Params
+    target: Params  # exponential moving averages
+    opt: Any
+    step: Int[Array, ""]
+
+
+class Episodes(NamedTuple):
+    """What an evaluation saw; one row per episode."""
+
+    returns: Float[Array, " e"]
+    lengths: Int[Array, " e"]

@@ -1,0 +1,220 @@
+"""What a team's logged actions were worth: in-sample values, mixed over agents. Knows nothing of flows.
+
+    Q_tot = sum_i w_i(s) Q_i(o_i, a_i) + b(s),   V_tot = sum_i w_i(s) V_i(o_i) + b(s),   w_i >= 0
+    A_tot = Q_tot - V_tot = sum_i w_i(s) (Q_i - V_i)                  (b cancels)
+
+| equation | here | source |
+|---|---|---|
+| mixing of Q and V with one set of weights | `Mixer`, `global_advantage` | OMIGA 2307.11620 |
+| L_Q = (Q_tot - [R + gamma (1 - d) V_tot(s')])^2 | `_q_loss` | OMIGA |
+| L_V = abs(tau - 1[A < 0]) A^2 | `expectile_loss` | IQL 2110.06169, eq. 5 |
+| L_V = exp(A/alpha) + V/alpha | `omiga_loss` | OMIGA, its stationary point E[exp(A/alpha)] = 1 |
+| A = R(t) - V(s_t), R the rewards to come | `ReturnToGo` | Monte-Carlo policy evaluation; ours here |
+
+A value learner is a frozen dataclass with `init`, `loss` and `advantage`; the three below are
+interchangeable. Rewards come summed over `lookahead` steps (1: one-step TD) with `discount` applied.
+They are scaled by (1 - discount) over the data's standard deviation, so a value is a reward per step.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vgm2p.nets import MLP
+from vgm2p.types import Metrics, Spec, Transition
+
+
+class Advantage(NamedTuple):
+    """How much better than expected the logged action was."""
+
+    team: Float[Array, " b"]  # A_tot
+    agents: Float[Array, "b n"]  # each agent's share; for learners without credit, the team's
+
+
+class ValueLearner(Protocol):
+    """What every value learner offers; `params` is learned, `target` its slow copy."""
+
+    discount: float
+    lookahead: int
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> eqx.Module: ...
+
+    def loss(self, params, target, batch: Transition) -> tuple[Float[Array, ""], Metrics]: ...
+
+    def advantage(self, params, target, batch: Transition) -> Advantage: ...
+
+
+def expectile_loss(gap: Float[Array, "*b"], expectile: float) -> Float[Array, "*b"]:
+    """|tau - 1(gap < 0)| gap^2, gap = target - prediction: tau = 0.5 gives the mean, 1 the maximum."""
+    return jnp.where(gap < 0, 1 - expectile, expectile) * jnp.square(gap)
+
+
+def omiga_loss(advantage: Float[Array, "*b"], value: Float[Array, "*b"], alpha: float) -> Float[Array, "*b"]:
+    """OMIGA's value loss exp(A / alpha) + V / alpha for `advantage` = Q - V, `value` = V.
+
+    Its stationary point over the data is E[exp((Q - V) / alpha)] = 1. The exponent is clipped to +-10 and
+    the whole is divided by exp(m), m = max(-1, largest exponent), which leaves that point where it is.
+    """
+    exponent = jnp.clip(advantage / alpha, -10.0, 10.0)
+    largest = stop_gradient(jnp.maximum(exponent.max(), -1.0))
+    return jnp.exp(exponent - largest) + jnp.exp(-largest) * value / alpha
+
+
+def global_advantage(
+    weights: Float[Array, "*b n"], q: Float[Array, "*b n"], v: Float[Array, "*b n"]
+) -> tuple[Float[Array, "*b"], Float[Array, "*b n"]]:
+    """A_tot and its summands w_i (Q_i - V_i): the mixer's bias cancels exactly."""
+    shares = weights * (q - v)
+    return shares.sum(-1), shares
+
+
+class Mixer(eqx.Module):
+    """Weights w_i(s) >= 0 and a bias b(s) from one hidden layer (deeper mixers are known to collapse)."""
+
+    net: MLP
+
+    def __init__(self, spec: Spec, key: PRNGKeyArray):
+        self.net = MLP(spec.state_dim, (64,), spec.n + 1, key, activation="relu")
+
+    def __call__(self, state: Float[Array, "*b s"]) -> tuple[Float[Array, "*b n"], Float[Array, "*b"]]:
+        out = self.net(state)
+        return jnp.abs(out[..., :-1]), out[..., -1]
+
+
+class TeamValues(eqx.Module):
+    """Two critics and a value, shared over agents (observations carry the agent's id), and their mixer."""
+
+    critics: tuple[MLP, MLP]
+    value: MLP
+    mixer: Mixer
+
+    def q(self, batch: Transition) -> Float[Array, "k b n"]:
+        """Both critics' values of the logged actions."""
+        inputs = jnp.concatenate([batch.obs, batch.action], -1)
+        return jnp.stack([critic(inputs)[..., 0] for critic in self.critics])
+
+    def v(self, obs: Float[Array, "*b n o"]) -> Float[Array, "*b n"]:
+        """Each agent's value of its observation."""
+        return self.value(obs)[..., 0]
+
+
+@dataclass(frozen=True)
+class MixedIQL:
+    """In-sample values with an expectile, mixed over agents (IQL's losses on OMIGA's decomposition)."""
+
+    discount: float = 0.99
+    lookahead: int = 1
+    expectile: float = 0.9
+    hidden: tuple[int, ...] = (256, 256)
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TeamValues:
+        """Fresh networks."""
+        return _init_team_values(self.hidden, spec, key)
+
+    def loss(self, params: TeamValues, target: TeamValues, batch: Transition):
+        """The critics' and the value's losses, added (they share no parameters)."""
+        q_loss = _q_loss(params, target, batch)
+        advantage = self._gap(params, target, batch).team
+        v_loss = expectile_loss(advantage, self.expectile).mean()
+        return q_loss + v_loss, {"loss/q": q_loss, "loss/v": v_loss}
+
+    def advantage(self, params: TeamValues, target: TeamValues, batch: Transition) -> Advantage:
+        """A_tot = min_k sum_i w_i (Q_i - V_i), critics and mixer from the slow copy."""
+        return self._gap(params, target, batch)
+
+    def _gap(self, params, target, batch):
+        weights, q = _cautious_q(target, batch)
+        return Advantage(*global_advantage(weights, q, params.v(batch.obs)))
+
+
+@dataclass(frozen=True)
+class OMIGA:
+    """OMIGA's critic: the same decomposition, its exponential value loss on each agent's share."""
+
+    discount: float = 0.99
+    lookahead: int = 1
+    alpha: float = 10.0
+    hidden: tuple[int, ...] = (256, 256)
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TeamValues:
+        """Fresh networks."""
+        return _init_team_values(self.hidden, spec, key)
+
+    def loss(self, params: TeamValues, target: TeamValues, batch: Transition):
+        """The critics' and the value's losses, added (they share no parameters)."""
+        q_loss = _q_loss(params, target, batch)
+        weights, q = _cautious_q(target, batch)
+        v = params.v(batch.obs)
+        gap = weights * (q - v)
+        v_loss = omiga_loss(gap, weights * v, self.alpha).mean()
+        return q_loss + v_loss, {"loss/q": q_loss, "loss/v": v_loss}
+
+    def advantage(self, params: TeamValues, target: TeamValues, batch: Transition) -> Advantage:
+        """A_tot and its shares, as for `MixedIQL`."""
+        weights, q = _cautious_q(target, batch)
+        return Advantage(*global_advantage(weights, q, params.v(batch.obs)))
+
+
+@dataclass(frozen=True)
+class ReturnToGo:
+    """No critic: the advantage is the rewards that followed, less an expectile V(s) of them.
+
+    With a look-ahead past the horizon this is Monte-Carlo; an episode that the time limit cut is closed
+    with the slow copy's V, one that truly ended with nothing. Returns carry no credit per agent, so each
+    agent's share is the team's.
+    """
+
+    discount: float = 0.99
+    lookahead: int = 1000
+    expectile: float = 0.5
+    hidden: tuple[int, ...] = (256, 256)
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> MLP:
+        """A fresh V(s)."""
+        return MLP(spec.state_dim, self.hidden, 1, key, norm=True)
+
+    def loss(self, params: MLP, target: MLP, batch: Transition):
+        """Expectile regression of V on the return to go."""
+        v_loss = expectile_loss(self._gap(params, target, batch), self.expectile).mean()
+        return v_loss, {"loss/v": v_loss}
+
+    def advantage(self, params: MLP, target: MLP, batch: Transition) -> Advantage:
+        """R(t) - V(s_t), the same for every agent."""
+        team = self._gap(params, target, batch)
+        return Advantage(team, jnp.broadcast_to(team[:, None], batch.obs.shape[:2]))
+
+    def _gap(self, params, target, batch):
+        closing = stop_gradient(target(batch.next_state)[..., 0])
+        return batch.reward + batch.discount * closing - params(batch.state)[..., 0]
+
+
+def _init_team_values(hidden, spec, key):
+    keys = jax.random.split(key, 4)
+    inputs = spec.obs_dim + spec.action_dim
+    critics = tuple(MLP(inputs, hidden, 1, k, norm=True) for k in keys[:2])
+    return TeamValues(critics, MLP(spec.obs_dim, hidden, 1, keys[2], norm=True), Mixer(spec, keys[3]))
+
+
+def _cautious_q(target, batch):
+    """Slow mixer weights [b, n] and, of the two slow critics, each row's Q_i with the lower total; fixed."""
+    weights, q = target.mixer(batch.state)[0], target.q(batch)
+    lower = (weights * q).sum(-1).argmin(0)
+    return stop_gradient((weights, jnp.take_along_axis(q, lower[None, :, None], axis=0)[0]))
+
+
+def _q_loss(params, target, batch):
+    """Both critics towards R + discount V_tot(s'), values and mixer of s' from the slow copy."""
+    weights, bias = target.mixer(batch.next_state)
+    following = (weights * target.v(batch.next_obs)).sum(-1) + bias
+    goal = stop_gradient(batch.reward + batch.discount * following)
+    weights, bias = params.mixer(batch.state)
+    q_tot = (weights * params.q(batch)).sum(-1) + bias
+    return jnp.square(q_tot - goal).sum(0).mean()
+
+
+LEARNERS = (ReturnToGo, MixedIQL, OMIGA)
