@@ -124,7 +124,7 @@ def fit_shares(
 ) -> Float[ndarray, " k"]:
     """Shares of episodes over rungs whose mix has the wanted mean and, as near as it can, spread.
 
-    Minimises the squared relative errors of mean and standard deviation (the mean's counts a hundredfold)
+    Minimises the squared logarithmic errors of mean and standard deviation, the mean's a thousandfold,
     with a slight preference for even shares; deterministic.
     """
 
@@ -136,9 +136,12 @@ def fit_shares(
         p = share(logits)
         mix = p @ mean
         spread = np.sqrt(p @ (std**2 + mean**2) - mix**2)
-        misfit = 100 * (mix / goal_mean - 1) ** 2 + (spread / goal_std - 1) ** 2
+        if mix <= 0:
+            return 1e6
+        misfit = 1000 * np.log(mix / goal_mean) ** 2 + np.log(spread / goal_std) ** 2
         return misfit + 0.01 * len(p) * (p**2).sum()
 
-    best = minimize(cost, np.zeros(len(mean)), method="BFGS")
+    nearest = -np.abs(mean - goal_mean) / goal_std
+    best = minimize(cost, nearest, method="Nelder-Mead", options={"maxiter": 40_000, "maxfev": 40_000})
     shares = np.round(share(best.x), 3)
     return shares / shares.sum()

@@ -7,6 +7,7 @@ The physics and rewards are those of Gymnasium's `HalfCheetah-v4`, `Hopper-v4` a
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class MujocoVec:
     def __init__(self, robot: str, copies: int, threads: int | None = None):
         self.robot = ROBOTS[robot]
         self.name, self.copies, self.horizon = robot, copies, HORIZON
-        self.model = mujoco.MjModel.from_xml_path(str(_assets() / self.robot.xml))
+        self.model = _model(self.robot.xml)
         self.dt = self.model.opt.timestep * self.robot.frame_skip
         threads = threads or min(os.cpu_count() or 1, copies)
         self._pool = Rollout(nthread=threads)
@@ -102,7 +103,8 @@ class MujocoVec:
         live, robot = np.flatnonzero(self.running), self.robot
         action = np.asarray(action, np.float64).reshape(self.copies, -1)[live]
         before = self._torso[live]
-        self._simulate(live, action)
+        if live.size:  # `rollout` does not survive an empty batch
+            self._simulate(live, action)
         self._age[live] += 1
 
         reward, terminated = np.zeros(self.copies), np.zeros(self.copies, bool)
@@ -146,7 +148,7 @@ class MujocoVec:
         data = self._scratch[0]
         for i, control in zip(live, action, strict=True):
             mujoco.mj_setState(self.model, data, self._physics[i], _FULL)
-            data.ctrl[:] = control
+            data.ctrl[:], data.qacc_warmstart[:] = control, 0.0  # nothing of the copy before
             mujoco.mj_step(self.model, data)
             mujoco.mj_getState(self.model, data, self._physics[i], _FULL)
             self._torso[i] = data.xpos[1, 0]
@@ -162,6 +164,17 @@ class MujocoVec:
                 np.isfinite(self._physics[live]).all(-1) & (0.2 <= position[:, 2]) & (position[:, 2] <= 1.0)
             )
         return np.ones(len(live), bool)
+
+
+def _model(xml: str) -> mujoco.MjModel:
+    """Gymnasium's model; HalfCheetah's total mass is set as MuJoCo 4 wants it, without a deprecation."""
+    text = (_assets() / xml).read_text()
+    total = re.search(r'\s*settotalmass="([\d.]+)"', text)
+    model = mujoco.MjModel.from_xml_string(text.replace(total[0], "") if total else text)
+    if total:
+        mujoco.mj_setTotalmass(model, float(total[1]))
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
 
 
 def _assets() -> Path:

@@ -1,0 +1,25 @@
+"""Small real data for every test: a few thousand transitions rolled out from the shipped ladder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vgm2p.behaviour import twin
+from vgm2p.tasks import task
+
+SMALL = 4_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_home(tmp_path_factory) -> Path:
+    """A data folder of this test session."""
+    os.environ["VGM2P_DATA"] = str(tmp_path_factory.mktemp("data"))
+    return Path(os.environ["VGM2P_DATA"])
+
+
+@pytest.fixture(scope="session")
+def hopper(data_home) -> str:
+    """The id of a small hopper dataset that exists."""
+    twin.make(task("twin/3hopper-medium"), transitions=SMALL)
+    return "twin/3hopper-medium"

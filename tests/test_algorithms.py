@@ -1,0 +1,260 @@
+"""Every algorithm, continuous and discrete: it learns, stays legal, samples what it should."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vgm2p import flows
+from vgm2p.actions import Continuous, Discrete
+from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, FilteredBC, MeanFlowBC
+from vgm2p.algorithms.vgm2p import GOOD
+from vgm2p.data.dataset import Dataset
+from vgm2p.envs.env import play
+from vgm2p.envs.toy import MatrixGame, matrix_dataset
+from vgm2p.flows import MeanFlow
+from vgm2p.train import advance, init, seed_keys
+from vgm2p.types import Spec
+from vgm2p.values import LEARNERS, MixedIQL
+
+SMALL = {"hidden": (32, 32), "learning_rate": 1e-3}
+KINDS = [kind(**SMALL) for kind in ALGORITHMS.values()]
+NAMES = list(ALGORITHMS)
+
+
+def bandit(reward, action, episodes=2048) -> Dataset:
+    """One-step episodes with a random state; `action` [e, 2, 1] and `reward` [e] are given."""
+    state = np.random.default_rng(1).normal(size=(2 * episodes, 1)).astype(np.float32)
+    return Dataset(
+        state, action, reward.astype(np.float32), np.ones(episodes, np.int32), np.ones(episodes, bool), {"id": "b"}
+    )
+
+
+def additive(episodes=2048) -> Dataset:
+    """Actions near zero; the team earns more the larger each is."""
+    action = 0.3 * np.random.default_rng(0).normal(size=(episodes, 2, 1)).astype(np.float32)
+    return bandit(action.sum((1, 2)), action, episodes)
+
+
+def setup(algorithm, data, discrete=None):
+    view = data.view()
+    actions = Discrete(discrete) if discrete else Continuous(data.action.shape[-1])
+    spec = Spec(("a", "b"), view.obs_dim, view.mean.shape[-1], actions, 1)
+    return spec, view, data.replay(spec, view, algorithm.discount, algorithm.lookahead)
+
+
+def trained(algorithm, data, updates, discrete=None, seed=0):
+    """(spec, view, slow parameters, metrics) after `updates` updates."""
+    spec, view, replay = setup(algorithm, data, discrete)
+    keys = seed_keys((seed,))
+    states, metrics = advance(
+        algorithm, spec, init(algorithm, spec, keys), replay, keys, jnp.int32(updates), batch=128
+    )
+    return spec, view, jax.tree.map(lambda x: x[0], states.target), metrics
+
+
+def actions_of(algorithm, spec, view, params, rows=4000, seed=0):
+    return algorithm.act(spec, params, view.obs(jnp.zeros((rows, 1))), jax.random.key(seed))
+
+
+@pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
+def test_continuous_loss_falls_and_actions_stay_in_range(algorithm):
+    data = additive()
+    _, _, _, early = trained(algorithm, data, 5)
+    spec, view, params, late = trained(algorithm, data, 400)
+    assert float(late["loss/policy"][0]) < float(early["loss/policy"][0])
+    actions = actions_of(algorithm, spec, view, params)
+    assert actions.shape == (4000, 2, 1)
+    assert (jnp.abs(actions) <= 1).all()
+
+
+@pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
+def test_discrete_actions_are_legal_choices(algorithm):
+    spec, view, params, metrics = trained(algorithm, matrix_dataset("matching", np.eye(3), 512, 0), 50, discrete=3)
+    assert all(np.isfinite(value).all() for value in metrics.values())
+    obs = view.obs(jnp.zeros((2000, 1)))
+    legal = jax.random.bernoulli(jax.random.key(1), 0.5, (2000, 2, 3)).at[..., 1].set(True)
+    choice = algorithm.act(spec, params, obs, jax.random.key(0), legal)
+    assert jnp.take_along_axis(legal, choice[..., None], -1).all()
+
+
+@pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
+def test_an_agents_action_depends_on_its_own_observation_only(algorithm):
+    spec, view, replay = setup(algorithm, additive(64))
+    params = jax.tree.map(lambda x: x[0], init(algorithm, spec, seed_keys((0,))).target)
+    obs = jax.random.normal(jax.random.key(0), (16, 2, spec.obs_dim))
+    other = obs.at[:, 1].add(1.0)
+    acts = [algorithm.act(spec, params, o, jax.random.key(1)) for o in (obs, other)]
+    np.testing.assert_array_equal(acts[0][:, 0], acts[1][:, 0])
+    assert (acts[0][:, 1] != acts[1][:, 1]).any()
+
+
+@pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
+def test_every_parameter_is_trained(algorithm):
+    """After a few updates no weight matrix is where it began: no loss has an identically zero gradient."""
+    data = additive(256)
+    spec, _, replay = setup(algorithm, data)
+    keys = seed_keys((0,))
+    before = init(algorithm, spec, keys)
+    start = jax.tree.map(np.asarray, before.params)
+    after, _ = advance(algorithm, spec, before, replay, keys, jnp.int32(3), batch=64)
+    for old, new in zip(jax.tree.leaves(start), jax.tree.leaves(after.params), strict=True):
+        assert not np.array_equal(old, new)
+
+
+@pytest.mark.parametrize("values", [kind() for kind in LEARNERS], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("label", ["global", "local"])
+def test_every_value_learner_serves_every_label_source(values, label):
+    algorithm = VGM2P(values=replace(values, hidden=(16, 16)), label=label, warmup=0, **SMALL)
+    _, _, _, metrics = trained(algorithm, additive(256), 20)
+    assert all(np.isfinite(value).all() for value in metrics.values())
+    assert 0 < float(metrics["label/positive"][0]) < 1
+
+
+def test_a_quantile_sets_the_share_of_positive_labels():
+    algorithm = VGM2P(quantile=0.2, warmup=0, **SMALL)
+    _, _, _, metrics = trained(algorithm, additive(), 20)
+    assert float(metrics["label/positive"][0]) == pytest.approx(0.2, abs=0.02)
+
+
+def test_labels_are_shared_by_the_team_or_an_agents_own():
+    data = additive(256)
+    for label, equal in (("global", True), ("local", False)):
+        algorithm = VGM2P(values=MixedIQL(hidden=(16,)), label=label, **SMALL)
+        spec, _, replay = setup(algorithm, data)
+        params = algorithm.init(spec, jax.random.key(0)).params
+        batch = replay.sample(spec.actions, 64, jax.random.key(1))
+        good, _ = algorithm.label_rows(params.values, params.values, batch)
+        assert bool((good[:, 0] == good[:, 1]).all()) == equal
+
+
+def test_guidance_moves_actions_towards_the_good_and_beyond_cloning():
+    """Bandit where larger is better: cloning centres on 0, the good half on +, guidance further still."""
+    data = additive()
+    clone = MeanFlowBC(**SMALL)
+    spec, view, params, _ = trained(clone, data, 1500)
+    cloned = float(actions_of(clone, spec, view, params).mean())
+    algorithm = VGM2P(warmup=100, **SMALL)
+    spec, view, params, _ = trained(algorithm, data, 1500)
+    means = [
+        float(actions_of(replace(algorithm, guidance=w), spec, view, params).mean()) for w in (1.0, 2.0, 4.0)
+    ]
+    assert abs(cloned) < 0.06
+    assert cloned + 0.08 < means[0] < means[1] < means[2]
+
+
+def test_filtered_cloning_takes_the_good_half():
+    algorithm = FilteredBC(warmup=100, **SMALL)
+    spec, view, params, _ = trained(algorithm, additive(), 1500)
+    assert float(actions_of(algorithm, spec, view, params).mean()) > 0.08
+
+
+@pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
+def test_noise_scale_narrows_what_is_executed(algorithm):
+    spec, view, params, _ = trained(algorithm, additive(), 300)
+    spreads = [
+        float(actions_of(replace(algorithm, noise=s), spec, view, params)[:, 0].std()) for s in (0.0, 0.5, 1.0)
+    ]
+    assert spreads[0] < 1e-6
+    assert spreads[1] < spreads[2]
+
+
+def test_one_jump_is_as_good_as_ten_on_a_learned_gaussian():
+    algorithm = MeanFlowBC(hidden=(64, 64), learning_rate=1e-3)
+    spec, view, params, _ = trained(algorithm, additive(), 2500)
+    one, ten = (
+        actions_of(replace(algorithm, steps=k), spec, view, params)[:, 0, 0] for k in (1, 10)
+    )
+    for sample in (one, ten):
+        assert float(sample.mean()) == pytest.approx(0.0, abs=0.05)
+        assert float(sample.std()) == pytest.approx(0.3, abs=0.05)
+
+
+def test_gaussian_cloning_recovers_mean_and_spread():
+    algorithm = BC(**SMALL)
+    spec, view, params, _ = trained(algorithm, additive(), 1500)
+    actions = actions_of(algorithm, spec, view, params)
+    assert float(actions.mean()) == pytest.approx(0.0, abs=0.03)
+    assert float(actions.std()) == pytest.approx(0.3, abs=0.03)
+
+
+def test_warmup_uses_no_label():
+    """Before the warm-up ends the good label is never seen, so asking for it changes nothing learned."""
+    algorithm = VGM2P(warmup=10_000, guidance_max=None, **SMALL)
+    spec, _, replay = setup(algorithm, additive(256))
+    keys = seed_keys((0,))
+    states = init(algorithm, spec, keys)
+    first = np.asarray(states.params.policy.net.layers[0].weight[0])
+    states, _ = advance(algorithm, spec, states, replay, keys, jnp.int32(5), batch=64)
+    moved = np.asarray(states.params.policy.net.layers[0].weight[0]) != first
+    good_row = -4 + GOOD
+    assert not moved[good_row].any()
+    assert moved[-2].any()  # the null label's row
+
+
+def test_null_rows_have_equal_times():
+    """u(r < t | null) is never used, so it is never trained: a condition of the guidance target."""
+    algorithm, seen = VGM2P(dropout=1.0, flow=MeanFlow(anchors=0.0), **SMALL), {}
+
+    class Spy(MeanFlow):
+        def loss(self, u, sample, *rest, **options):
+            seen["sample"] = sample
+            return super().loss(u, sample, *rest, **options)
+
+    algorithm = replace(algorithm, flow=Spy(anchors=0.0))
+    spec, _, replay = setup(algorithm, additive(64))
+    policy = algorithm.init(spec, jax.random.key(0)).params.policy
+    batch = replay.sample(spec.actions, 32, jax.random.key(1))
+    algorithm.policy_loss(policy, policy, batch, jnp.ones((32, 2), int), jax.random.key(2))
+    np.testing.assert_array_equal(seen["sample"].t, seen["sample"].r)
+
+
+def test_multi_jump_sampling_ends_at_time_zero():
+    ends = []
+
+    def field(z, t, r):
+        ends.append((float(t[0]), float(r[0])))
+        return jnp.zeros_like(z)
+
+    flows.sample(field, jnp.zeros((1, 1)), steps=4)
+    assert ends == [(1.0, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0.0)]
+
+
+def score(algorithm, data, game, choices, updates):
+    spec, view, params, _ = trained(algorithm, data, updates, discrete=choices)
+    act = lambda s, step: np.asarray(  # noqa: E731
+        algorithm.act(spec, params, view.obs(jnp.asarray(s)), jax.random.key(5))
+    )
+    return play(MatrixGame(game, 4000), act, 0).returns.mean()
+
+
+@pytest.mark.slow
+def test_guidance_beats_cloning_where_teams_match():
+    data = matrix_dataset("matching", np.diag([0.2, 0.3, 0.5]), 4096, 0)
+    plain = score(MeanFlowBC(**SMALL), data, "matching", 3, 2000)
+    guided = score(VGM2P(warmup=200, quantile=0.2, **SMALL), data, "matching", 3, 2000)
+    assert plain < 0.25
+    assert guided > 0.9
+
+
+@pytest.mark.slow
+def test_no_product_policy_solves_xor():
+    """Both optimal modes are equally good: the label can't tell them apart, the product mixes them."""
+    data = matrix_dataset("xor", np.array([[0.1, 0.4], [0.4, 0.1]]), 4096, 0)
+    assert 0.4 < score(VGM2P(warmup=200, **SMALL), data, "xor", 2, 2000) < 0.6
+
+
+@pytest.mark.slow
+def test_bimodal_actions_are_cloned_in_their_proportion():
+    """Modes at -0.6 (70 %) and +0.6 (30 %): p = 0 keeps both, one jump hits them."""
+    rng = np.random.default_rng(0)
+    mode = np.where(rng.random((8192, 2, 1)) < 0.7, -0.6, 0.6)
+    data = bandit(np.zeros(8192), (mode + 0.08 * rng.normal(size=mode.shape)).astype(np.float32), 8192)
+    algorithm = MeanFlowBC(hidden=(128, 128), learning_rate=1e-3)
+    spec, view, params, _ = trained(algorithm, data, 6000)
+    actions = np.asarray(actions_of(algorithm, spec, view, params)).ravel()
+    near = np.abs(np.abs(actions) - 0.6) < 0.25
+    assert (actions[near] > 0).mean() == pytest.approx(0.3, abs=0.05)
+    assert near.mean() > 0.85

@@ -1,0 +1,252 @@
+"""Alignment, look-ahead, files that can be trusted, and twins that can be made again."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from vgm2p.actions import Continuous, Discrete
+from vgm2p.behaviour import ladder, twin
+from vgm2p.data import store
+from vgm2p.data.dataset import Dataset
+from vgm2p.errors import InputError
+from vgm2p.tasks import TASKS, nearest_published, task
+from vgm2p.types import Spec
+from vgm2p.view import TeamView
+
+
+def episodes(lengths=(3, 2, 4), terminated=(True, False, False), seed=0) -> Dataset:
+    """Random episodes; state entry 0 counts rows, so that alignment can be read off."""
+    rng, total = np.random.default_rng(seed), sum(lengths)
+    state = rng.normal(size=(total + len(lengths), 2)).astype(np.float32)
+    state[:, 0] = np.arange(len(state))
+    return Dataset(
+        state=state,
+        action=rng.normal(size=(total, 2, 1)).astype(np.float32),
+        reward=rng.normal(size=total).astype(np.float32),
+        lengths=np.array(lengths, np.int32),
+        terminated=np.array(terminated),
+        card={"id": "test/data"},
+    )
+
+
+def plain_view(n=2):
+    return TeamView(jnp.zeros(2), jnp.ones(2), n)
+
+
+def spec_of(view):
+    return Spec(("a", "b"), view.obs_dim, 2, Continuous(1), 10)
+
+
+@pytest.mark.parametrize("lookahead", [1, 2, 3, 1000])
+def test_look_ahead_agrees_with_a_plain_loop(lookahead):
+    data, gamma = episodes(), 0.9
+    replay = data.replay(spec_of(plain_view()), plain_view(), gamma, lookahead)
+    scale, t = (1 - gamma) / data.reward.std(), 0
+    for episode, length in enumerate(data.lengths):
+        first = t
+        for step in range(length):
+            taken = min(lookahead, length - step)
+            reward = sum(gamma**j * data.reward[first + step + j] for j in range(taken))
+            ended = step + taken == length and data.terminated[episode]
+            assert replay.row[t] == t + episode
+            assert replay.next_row[t] == t + episode + taken
+            assert replay.reward[t] == pytest.approx(scale * reward, abs=1e-5)
+            assert replay.discount[t] == pytest.approx(0.0 if ended else gamma**taken)
+            assert replay.outcome[t] == pytest.approx(data.returns[episode], abs=1e-5)
+            t += 1
+
+
+def test_no_sample_crosses_an_episode_border():
+    data, view = episodes(), plain_view()
+    batch = data.replay(spec_of(view), view, 0.9).sample(Continuous(1), 500, jax.random.key(0))
+    np.testing.assert_array_equal(batch.next_state[:, 0] - batch.state[:, 0], 1)
+    last_rows = np.cumsum(data.lengths + 1) - 1
+    assert not np.isin(batch.state[:, 0], last_rows).any()
+
+
+def test_only_true_ends_have_discount_zero():
+    data, view = episodes(), plain_view()
+    replay = data.replay(spec_of(view), view, 0.9)
+    np.testing.assert_array_equal(np.flatnonzero(replay.discount == 0), [2])
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        ("state", lambda x: x[:-1], "'state' has 11 rows but 'lengths' asks for 12"),
+        ("reward", lambda x: np.where(np.arange(9) == 4, np.nan, x).astype(np.float32), "'reward' holds .* in row 4"),
+    ],
+)
+def test_broken_arrays_are_refused_with_field_and_row(field, change, message):
+    data = episodes()
+    fields = {name: getattr(data, name) for name in store.FIELDS} | {field: change(getattr(data, field))}
+    with pytest.raises(InputError, match=message):
+        Dataset(**fields, card={"id": "test/data"})
+
+
+def test_saved_data_come_back_equal(tmp_path):
+    saved = store.save(episodes(), tmp_path)
+    loaded = store.load(tmp_path)
+    for name in store.FIELDS:
+        np.testing.assert_array_equal(getattr(saved, name), getattr(loaded, name))
+    assert loaded.card["sha256"] == store.sha256(tmp_path / "data.safetensors")
+
+
+def test_truncated_file_is_refused(tmp_path):
+    store.save(episodes(), tmp_path)
+    path = tmp_path / "data.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"data.safetensors is truncated.*delete it and make it again"):
+        store.load(tmp_path)
+
+
+def test_changed_file_is_refused_by_its_digest(tmp_path):
+    store.save(episodes(), tmp_path)
+    other = episodes(seed=1)
+    save_file({name: getattr(other, name) for name in store.FIELDS}, tmp_path / "data.safetensors")
+    with pytest.raises(InputError, match=r"has sha256 .* but its card says"):
+        store.load(tmp_path)
+
+
+def test_broken_card_is_refused(tmp_path):
+    store.save(episodes(), tmp_path)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(InputError, match=r"card.json is not valid JSON"):
+        store.load(tmp_path)
+
+
+def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "x.json"
+    store.write_json(path, 1)
+
+    def full_disk(temporary):
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"can't write .*x.json: No space left on device"):
+        store.replace_file(path, full_disk)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+    assert json.loads(path.read_text()) == 1
+
+
+def test_folder_without_permission_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match="can't write"):
+        store.write_json(tmp_path / "file" / "card.json", {})
+
+
+def test_take_and_split_keep_whole_episodes():
+    data = episodes()
+    part, rest = data.split(2 / 3)
+    assert len(part.lengths) == 2
+    assert sorted([*part.returns, *rest.returns]) == pytest.approx(sorted(data.returns))
+    np.testing.assert_array_equal(data.take(np.array([1])).state, data.state[4:7])
+
+
+def test_views_standardise_with_the_data_and_append_the_id():
+    state = np.random.default_rng(0).normal(3.0, 2.0, (1000, 2)).astype(np.float32)
+    obs = TeamView.of(state, 3).obs(state)
+    assert obs.shape == (1000, 3, 5)
+    np.testing.assert_allclose(obs[..., :2].mean((0, 1)), 0, atol=1e-4)
+    np.testing.assert_allclose(obs[..., :2].std((0, 1)), 1, atol=1e-4)
+    np.testing.assert_array_equal(obs[0, :, 2:], np.eye(3))
+
+
+def test_constant_state_entries_stay_finite():
+    assert np.isfinite(TeamView.of(np.full((10, 2), 5.0, np.float32), 1).obs(np.full((1, 2), 5.0))).all()
+
+
+def test_vector_view_is_omigas_and_can_be_inverted():
+    """sigma = 1 / (z_on - z_off), mu = -z_off sigma gives the raw vector back (docs/data.md)."""
+    state = np.random.default_rng(0).normal(size=(50, 27)).astype(np.float32)
+    obs = np.asarray(TeamView.of(state, 2, "vector", padding=84).obs(state))
+    assert obs.shape == (50, 2, 113)
+    np.testing.assert_allclose(obs.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(obs.std(-1), 1, atol=1e-5)
+    on, off = obs[:, 0, 111:112], obs[:, 0, 112:113]
+    sigma = 1 / (on - off)
+    np.testing.assert_allclose(obs[:, 0, :27] * sigma - off * sigma, state, atol=1e-4)
+
+
+def test_codecs_round_trip():
+    choice = jnp.array([[0, 2], [1, 1]])
+    np.testing.assert_array_equal(Discrete(3).decode(Discrete(3).encode(choice), None), choice)
+    wide = jnp.array([[-3.0, 0.5]])
+    np.testing.assert_array_equal(Continuous(2).encode(wide), wide)
+    np.testing.assert_array_equal(Continuous(2, "clipped").encode(wide), [[-1.0, 0.5]])
+    np.testing.assert_array_equal(Continuous(2).decode(wide, None), [[-1.0, 0.5]])
+
+
+def test_no_illegal_choice_is_ever_decoded():
+    code = jax.random.normal(jax.random.key(0), (5000, 7))
+    legal = jax.random.bernoulli(jax.random.key(1), 0.3, (5000, 7)).at[:, 3].set(True)
+    choice = Discrete(7).decode(code, legal)
+    assert legal[jnp.arange(5000), choice].all()
+
+
+def test_unknown_task_names_the_nearest():
+    with pytest.raises(InputError, match=r"unknown task 'twin/3hoper-medium'.*did you mean twin/3hopper-medium"):
+        task("twin/3hoper-medium")
+
+
+def test_missing_data_says_how_to_make_them():
+    with pytest.raises(InputError, match="vgm2p data make twin/2ant-expert"):
+        task("twin/2ant-expert").load_data()
+
+
+@pytest.mark.parametrize("robot", ["halfcheetah", "hopper", "ant"])
+def test_shipped_ladders_are_complete(robot):
+    card = ladder.card(robot)
+    for rung in card["rungs"]:
+        actor = ladder.load_actor(ladder.folder(robot) / rung["file"])
+        assert np.isfinite(actor.mean).all()
+    for shares in card["tiers"].values():
+        assert sum(shares.values()) == pytest.approx(1, abs=0.01)
+
+
+def test_a_saved_behaviour_policy_acts_as_before(tmp_path):
+    actor = ladder.load_actor(ladder.folder("hopper") / "05.safetensors")
+    ladder.save_actor(actor, tmp_path / "again.safetensors")
+    again, state = ladder.load_actor(tmp_path / "again.safetensors"), np.ones((4, 11), np.float32)
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(actor.sample(state, key), again.sample(state, key))
+
+
+def test_twins_are_the_same_bytes_for_the_same_seed_whatever_the_threads(hopper, data_home):
+    first = store.read_json(data_home / hopper / "card.json")["sha256"]
+    one = twin.make(task(hopper), transitions=4_000, threads=1).card["sha256"]
+    assert twin.make(task(hopper), transitions=4_000, seed=1).card["sha256"] != first
+    again = twin.make(task(hopper), transitions=4_000).card["sha256"]
+    assert first == one == again
+
+
+def test_twins_log_unclipped_actions_and_pay_for_them(hopper):
+    data = task(hopper).load_data()
+    assert np.abs(data.action).max() > 1
+    assert data.action.shape[1:] == (3, 1)
+
+
+def test_medium_expert_holds_the_episodes_of_both(data_home):
+    twin.make(task("twin/3hopper-medium-expert"), transitions=8_000)
+    both = task("twin/3hopper-medium-expert").load_data().returns
+    for tier in ("medium", "expert"):
+        where = task(f"twin/3hopper-{tier}")
+        share = 8_000 / task("twin/3hopper-medium-expert").published_transitions
+        part = twin.make(where, transitions=round(share * where.published_transitions))
+        assert np.isin(part.returns, both).all()
+
+
+def test_nearest_published_set_is_found():
+    stats = TASKS["twin/2ant-medium"].published
+    returns = np.random.default_rng(0).normal(stats["mean"], stats["std"], 500)
+    assert nearest_published("2ant", returns)[0] == "2ant-medium"
+
+
+def test_fitted_shares_meet_the_mean_before_the_spread():
+    mean, std = np.array([100.0, 500.0, 900.0, 1500.0]), np.array([20.0, 100.0, 200.0, 300.0])
+    shares = ladder.fit_shares(mean, std, 700.0, 50.0)
+    assert shares @ mean == pytest.approx(700, rel=0.02)

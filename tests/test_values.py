@@ -1,0 +1,132 @@
+"""Value losses at their known stationary points, mixing, and what global labels can and can't do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from vgm2p.actions import Continuous
+from vgm2p.types import Spec, Transition
+from vgm2p.values import (
+    LEARNERS,
+    Mixer,
+    MixedIQL,
+    ReturnToGo,
+    expectile_loss,
+    global_advantage,
+    omiga_loss,
+)
+
+SPEC = Spec(("a", "b"), 5, 3, Continuous(1), 10)
+
+
+@pytest.fixture
+def batch():
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+    draw = lambda *shape: jax.random.normal(next(keys), shape)  # noqa: E731
+    return Transition(
+        obs=draw(32, 2, 5),
+        state=draw(32, 3),
+        action=draw(32, 2, 1),
+        reward=draw(32),
+        discount=jnp.full(32, 0.99),
+        next_obs=draw(32, 2, 5),
+        next_state=draw(32, 3),
+        outcome=draw(32),
+    )
+
+
+def minimum(loss):
+    return minimize_scalar(lambda v: float(loss(v).mean()), bounds=(-5, 5), method="bounded").x
+
+
+def test_expectile_of_one_half_is_the_mean():
+    q = np.random.default_rng(0).normal(1.0, 2.0, 1000)
+    assert minimum(lambda v: expectile_loss(jnp.asarray(q) - v, 0.5)) == pytest.approx(q.mean(), abs=1e-3)
+
+
+def test_expectile_near_one_is_the_maximum():
+    q = np.random.default_rng(0).uniform(-1, 1, 1000)
+    assert minimum(lambda v: expectile_loss(jnp.asarray(q) - v, 0.99999)) == pytest.approx(q.max(), abs=0.02)
+
+
+def test_expectiles_rise_with_tau():
+    q = jnp.asarray(np.random.default_rng(0).normal(size=1000))
+    found = [minimum(lambda v, tau=tau: expectile_loss(q - v, tau)) for tau in (0.1, 0.5, 0.7, 0.9)]
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 10.0])
+def test_omiga_loss_is_stationary_where_the_mean_exponential_is_one(alpha):
+    q = np.random.default_rng(0).normal(size=2000)
+    v = minimum(lambda v: omiga_loss(jnp.asarray(q) - v, jnp.full(2000, v), alpha) * scale(q - v, alpha))
+    assert np.exp((q - v) / alpha).mean() == pytest.approx(1.0, abs=1e-3)
+
+
+def scale(advantage, alpha):
+    """Undo the loss's division by exp(m), which depends on v in this scalar search."""
+    return np.exp(max((advantage / alpha).max(), -1.0))
+
+
+def test_mixer_weights_are_never_negative():
+    weights, _ = Mixer(SPEC, jax.random.key(0))(jax.random.normal(jax.random.key(1), (1000, 3)))
+    assert (weights >= 0).all()
+
+
+def test_mixer_bias_cancels_in_the_global_advantage(batch):
+    params = MixedIQL().init(SPEC, jax.random.key(0))
+    weights, bias = params.mixer(batch.state)
+    q, v = params.q(batch)[0], params.v(batch.obs)
+    difference = ((weights * q).sum(-1) + bias) - ((weights * v).sum(-1) + bias)
+    team, shares = global_advantage(weights, q, v)
+    np.testing.assert_allclose(team, difference, atol=1e-5)
+    np.testing.assert_allclose(shares.sum(-1), team, atol=1e-6)
+
+
+def test_cautious_advantage_is_the_lower_of_both_critics_totals(batch):
+    params = MixedIQL().init(SPEC, jax.random.key(0))
+    weights = params.mixer(batch.state)[0]
+    totals = (weights * (params.q(batch) - params.v(batch.obs))).sum(-1)
+    found = MixedIQL().advantage(params, params, batch).team
+    np.testing.assert_allclose(found, totals.min(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("learner", [kind() for kind in LEARNERS], ids=lambda x: type(x).__name__)
+def test_every_network_of_a_learner_is_trained_and_no_target_is(learner, batch):
+    params = learner.init(SPEC, jax.random.key(0))
+    grads, slow = jax.grad(lambda p, t: learner.loss(p, t, batch)[0], argnums=(0, 1))(params, params)
+    assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads))
+    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves(slow))
+
+
+def test_return_to_go_closes_cut_episodes_with_the_slow_value(batch):
+    learner = ReturnToGo()
+    params = learner.init(SPEC, jax.random.key(0))
+    slow = learner.init(SPEC, jax.random.key(1))
+    found = learner.advantage(params, slow, batch)
+    expected = batch.reward + 0.99 * slow(batch.next_state)[:, 0] - params(batch.state)[:, 0]
+    np.testing.assert_allclose(found.team, expected, atol=1e-6)
+    np.testing.assert_array_equal(found.agents, np.repeat(found.team[:, None], 2, 1))
+
+
+def product_of_good_actions(behaviour, payoff):
+    """Marginals of the actions with A_tot >= 0, given a joint behaviour table: the w = 1 policy."""
+    good = behaviour * (payoff >= (behaviour * payoff).sum())
+    good = good / good.sum()
+    return np.outer(good.sum(1), good.sum(0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_global_label_improves_any_additive_bandit(seed):
+    rng = np.random.default_rng(seed)
+    behaviour = np.outer(rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4)))
+    payoff = rng.normal(size=(4, 1)) + rng.normal(size=(1, 4))
+    learned = product_of_good_actions(behaviour, payoff)
+    assert (learned * payoff).sum() > (behaviour * payoff).sum()
+
+
+def test_no_product_of_marginals_solves_xor():
+    payoff = 1 - np.eye(2)
+    learned = product_of_good_actions(np.full((2, 2), 0.25), payoff)
+    assert (learned * payoff).sum() == pytest.approx(0.5)
