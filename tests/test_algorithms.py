@@ -28,7 +28,12 @@ def bandit(reward, action, episodes=2048) -> Dataset:
     """One-step episodes with a random state; `action` [e, 2, 1] and `reward` [e] are given."""
     state = np.random.default_rng(1).normal(size=(2 * episodes, 1)).astype(np.float32)
     return Dataset(
-        state, action, reward.astype(np.float32), np.ones(episodes, np.int32), np.ones(episodes, bool), {"id": "b"}
+        state,
+        action,
+        reward.astype(np.float32),
+        np.ones(episodes, np.int32),
+        np.ones(episodes, bool),
+        {"id": "b"},
     )
 
 
@@ -72,7 +77,9 @@ def test_continuous_loss_falls_and_actions_stay_in_range(algorithm):
 
 @pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
 def test_discrete_actions_are_legal_choices(algorithm):
-    spec, view, params, metrics = trained(algorithm, matrix_dataset("matching", np.eye(3), 512, 0), 50, discrete=3)
+    spec, view, params, metrics = trained(
+        algorithm, matrix_dataset("matching", np.eye(3), 512, 0), 50, discrete=3
+    )
     assert all(np.isfinite(value).all() for value in metrics.values())
     obs = view.obs(jnp.zeros((2000, 1)))
     legal = jax.random.bernoulli(jax.random.key(1), 0.5, (2000, 2, 3)).at[..., 1].set(True)
@@ -82,7 +89,7 @@ def test_discrete_actions_are_legal_choices(algorithm):
 
 @pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
 def test_an_agents_action_depends_on_its_own_observation_only(algorithm):
-    spec, view, replay = setup(algorithm, additive(64))
+    spec, _, _ = setup(algorithm, additive(64))
     params = jax.tree.map(lambda x: x[0], init(algorithm, spec, seed_keys((0,))).target)
     obs = jax.random.normal(jax.random.key(0), (16, 2, spec.obs_dim))
     other = obs.at[:, 1].add(1.0)
@@ -155,7 +162,8 @@ def test_filtered_cloning_takes_the_good_half():
 def test_noise_scale_narrows_what_is_executed(algorithm):
     spec, view, params, _ = trained(algorithm, additive(), 300)
     spreads = [
-        float(actions_of(replace(algorithm, noise=s), spec, view, params)[:, 0].std()) for s in (0.0, 0.5, 1.0)
+        float(actions_of(replace(algorithm, noise=s), spec, view, params)[:, 0].std())
+        for s in (0.0, 0.5, 1.0)
     ]
     assert spreads[0] < 1e-6
     assert spreads[1] < spreads[2]
@@ -164,9 +172,7 @@ def test_noise_scale_narrows_what_is_executed(algorithm):
 def test_one_jump_is_as_good_as_ten_on_a_learned_gaussian():
     algorithm = MeanFlowBC(hidden=(64, 64), learning_rate=1e-3)
     spec, view, params, _ = trained(algorithm, additive(), 2500)
-    one, ten = (
-        actions_of(replace(algorithm, steps=k), spec, view, params)[:, 0, 0] for k in (1, 10)
-    )
+    one, ten = (actions_of(replace(algorithm, steps=k), spec, view, params)[:, 0, 0] for k in (1, 10))
     for sample in (one, ten):
         assert float(sample.mean()) == pytest.approx(0.0, abs=0.05)
         assert float(sample.std()) == pytest.approx(0.3, abs=0.05)

@@ -78,7 +78,11 @@ def test_only_true_ends_have_discount_zero():
     ("field", "change", "message"),
     [
         ("state", lambda x: x[:-1], "'state' has 11 rows but 'lengths' asks for 12"),
-        ("reward", lambda x: np.where(np.arange(9) == 4, np.nan, x).astype(np.float32), "'reward' holds .* in row 4"),
+        (
+            "reward",
+            lambda x: np.where(np.arange(9) == 4, np.nan, x).astype(np.float32),
+            "'reward' holds .* in row 4",
+        ),
     ],
 )
 def test_broken_arrays_are_refused_with_field_and_row(field, change, message):
@@ -189,7 +193,9 @@ def test_no_illegal_choice_is_ever_decoded():
 
 
 def test_unknown_task_names_the_nearest():
-    with pytest.raises(InputError, match=r"unknown task 'twin/3hoper-medium'.*did you mean twin/3hopper-medium"):
+    with pytest.raises(
+        InputError, match=r"unknown task 'twin/3hoper-medium'.*did you mean twin/3hopper-medium"
+    ):
         task("twin/3hoper-medium")
 
 

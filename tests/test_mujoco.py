@@ -22,7 +22,7 @@ def gymnasium_env(robot):
 def test_physics_and_reward_are_gymnasiums(robot):
     """Three copies, noisy torques that leave [-1, 1], put side by side again before every step.
 
-    Contacts are chaotic: unsynchronised, a difference in the solver's last bits grows a thousandfold in 20 steps.
+    Contacts are chaotic: left alone, a difference in the last bits grows a thousandfold in 20 steps.
     """
     ours, seed = MujocoVec(robot, 3), 7
     theirs = [gymnasium_env(robot) for _ in range(3)]

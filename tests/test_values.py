@@ -10,8 +10,8 @@ from vgm2p.actions import Continuous
 from vgm2p.types import Spec, Transition
 from vgm2p.values import (
     LEARNERS,
-    Mixer,
     MixedIQL,
+    Mixer,
     ReturnToGo,
     expectile_loss,
     global_advantage,

@@ -1,0 +1,30 @@
+"""Offline multi-agent reinforcement learning with one-step flow policies.
+
+>>> from vgm2p import Experiment, VGM2P, run
+>>> result = run(Experiment("twin/3hopper-medium", VGM2P()), "runs/first")  # doctest: +SKIP
+"""
+
+from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, FilteredBC, MeanFlowBC
+from vgm2p.errors import InputError
+from vgm2p.evaluate import evaluate, interval
+from vgm2p.policy import Policy
+from vgm2p.runs import Experiment, load_policy, run
+from vgm2p.tasks import TASKS, Task, task
+
+__all__ = [
+    "ALGORITHMS",
+    "BC",
+    "TASKS",
+    "VGM2P",
+    "Experiment",
+    "FilteredBC",
+    "InputError",
+    "MeanFlowBC",
+    "Policy",
+    "Task",
+    "evaluate",
+    "interval",
+    "load_policy",
+    "run",
+    "task",
+]

@@ -223,7 +223,8 @@ class DataShow:
             out.print(f"[bold]{name}[/bold] {dataset.card[name]}", highlight=False)
         returns, lengths = dataset.returns, dataset.lengths
         out.print(
-            f"{len(returns):,} episodes, {lengths.sum():,} transitions, return {returns.mean():.1f} ± {returns.std():.1f}, "
+            f"{len(returns):,} episodes, {lengths.sum():,} transitions, "
+            f"return {returns.mean():.1f} ± {returns.std():.1f}, "
             f"length {lengths.mean():.0f}, {dataset.terminated.mean():.0%} truly ended"
         )
         counts, edges = np.histogram(returns, bins=20)
@@ -356,8 +357,10 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
         dataset = twin.make(where, transitions, seed, threads, lambda n: bar.advance(job, n))
     card = dataset.card
     out.print(
-        f"{name}: {card['transitions']:,} transitions, return {card['return_mean']:.0f} ± {card['return_std']:.0f} "
-        f"(published: {where.published['mean']:.0f} ± {where.published['std']:.0f}), {time.monotonic() - began:.0f} s"
+        f"{name}: {card['transitions']:,} transitions, "
+        f"return {card['return_mean']:.0f} ± {card['return_std']:.0f} "
+        f"(published: {where.published['mean']:.0f} ± {where.published['std']:.0f}), "
+        f"{time.monotonic() - began:.0f} s"
     )
 
 

@@ -36,7 +36,7 @@ def evaluate(policy: Policy, task: Task, episodes: int = 32, seed: int = 0) -> l
 
 
 def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tuple[float, float]:
-    """Bootstrap (BCa) interval of the mean over seeds; (nan, nan) for fewer than two, the value if all agree."""
+    """Bootstrap interval of the mean over seeds: BCa, percentile for fewer than four; nan for one."""
     values = np.asarray(values, float)
     if len(values) < 2:
         return float("nan"), float("nan")

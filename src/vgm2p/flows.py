@@ -9,7 +9,7 @@ so that `z_r = z_t - (t - r) u(z_t, t, r)` jumps from t to r at once, and `x = e
 
 | equation | here | source |
 |---|---|---|
-| u = vbar - (t - r) du/dt, du/dt = vbar . grad_z u + d_t u | `total_derivative`, `MeanFlow.loss` | MeanFlow 2505.13447, eq. 6 |
+| u = vbar - (t - r) du/dt, du/dt = vbar . grad_z u + d_t u | `total_derivative` | MeanFlow 2505.13447 |
 | V = u + (t - r) sg(du/dt), regressed on a fixed target | `MeanFlow.loss` | improved MeanFlow 2512.02012 |
 | v_g = v + (1 - 1/w) (v_c - v_u) | `guided_velocity` | improved MeanFlow 2512.02012 |
 | one jump, or k equal jumps | `sample` | MeanFlow |
@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 Field = Callable[[Float[Array, "*b a"], Float[Array, "*b"], Float[Array, "*b"]], Float[Array, "*b a"]]
 ConditionedField = Callable[

@@ -28,6 +28,7 @@ class Linear(eqx.Module):
         self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        """Acts on the last axis."""
         return x @ self.weight + self.bias
 
 
@@ -58,6 +59,7 @@ class MLP(eqx.Module):
         self.activation, self.norm = activation, norm
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        """Acts on the last axis."""
         for layer in self.layers[:-1]:
             x = layer(x)
             x = _layer_norm(x) if self.norm else x

@@ -14,7 +14,7 @@ from vgm2p.data.dataset import Replay
 from vgm2p.types import Metrics, Spec, TrainState
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteError(ArithmeticError):
     """A metric became NaN or infinite; the message names it, the step and the seed."""
 
 
@@ -65,11 +65,11 @@ def advance(
 
 
 def check_finite(metrics: dict[str, list[float]], step: int, seeds: tuple[int, ...]) -> None:
-    """Raises NonFiniteLoss, naming the metric, if any seed's mean over the chunk is not a number."""
+    """Raises NonFiniteError, naming the metric, if any seed's mean over the chunk is not a number."""
     for name, values in metrics.items():
         for seed, value in zip(seeds, values, strict=True):
             if not jnp.isfinite(value):
-                raise NonFiniteLoss(
+                raise NonFiniteError(
                     f"{name} is {value} for seed {seed} before update {step}: "
                     "lower the learning rate, or ask for less guidance; the last checkpoint is kept"
                 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int
+from numpy import ndarray
 
 from vgm2p.actions import Codec
 
@@ -61,5 +62,5 @@ class TrainState(NamedTuple):
 class Episodes(NamedTuple):
     """What an evaluation saw; one row per episode."""
 
-    returns: Float[Array, " e"]
-    lengths: Int[Array, " e"]
+    returns: Float[ndarray, " e"]
+    lengths: Int[ndarray, " e"]

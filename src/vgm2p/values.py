@@ -17,7 +17,7 @@ They are scaled by (1 - discount) over the data's standard deviation, so a value
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
@@ -39,14 +39,27 @@ class Advantage(NamedTuple):
 class ValueLearner(Protocol):
     """What every value learner offers; `params` is learned, `target` its slow copy."""
 
-    discount: float
-    lookahead: int
+    @property
+    def discount(self) -> float:
+        """Factor per step on later rewards."""
+        ...
 
-    def init(self, spec: Spec, key: PRNGKeyArray) -> eqx.Module: ...
+    @property
+    def lookahead(self) -> int:
+        """Steps whose rewards a transition sums up before a value closes it."""
+        ...
 
-    def loss(self, params, target, batch: Transition) -> tuple[Float[Array, ""], Metrics]: ...
+    def init(self, spec: Spec, key: PRNGKeyArray) -> Any:
+        """Fresh networks."""
+        ...
 
-    def advantage(self, params, target, batch: Transition) -> Advantage: ...
+    def loss(self, params: Any, target: Any, batch: Transition) -> tuple[Float[Array, ""], Metrics]:
+        """What `params` are trained on; nothing of it flows into `target`."""
+        ...
+
+    def advantage(self, params: Any, target: Any, batch: Transition) -> Advantage:
+        """How good the logged actions were."""
+        ...
 
 
 def expectile_loss(gap: Float[Array, "*b"], expectile: float) -> Float[Array, "*b"]:
@@ -82,6 +95,7 @@ class Mixer(eqx.Module):
         self.net = MLP(spec.state_dim, (64,), spec.n + 1, key, activation="relu")
 
     def __call__(self, state: Float[Array, "*b s"]) -> tuple[Float[Array, "*b n"], Float[Array, "*b"]]:
+        """(w, b) at a state."""
         out = self.net(state)
         return jnp.abs(out[..., :-1]), out[..., -1]
 
@@ -116,7 +130,9 @@ class MixedIQL:
         """Fresh networks."""
         return _init_team_values(self.hidden, spec, key)
 
-    def loss(self, params: TeamValues, target: TeamValues, batch: Transition):
+    def loss(
+        self, params: TeamValues, target: TeamValues, batch: Transition
+    ) -> tuple[Float[Array, ""], Metrics]:
         """The critics' and the value's losses, added (they share no parameters)."""
         q_loss = _q_loss(params, target, batch)
         advantage = self._gap(params, target, batch).team
@@ -145,7 +161,9 @@ class OMIGA:
         """Fresh networks."""
         return _init_team_values(self.hidden, spec, key)
 
-    def loss(self, params: TeamValues, target: TeamValues, batch: Transition):
+    def loss(
+        self, params: TeamValues, target: TeamValues, batch: Transition
+    ) -> tuple[Float[Array, ""], Metrics]:
         """The critics' and the value's losses, added (they share no parameters)."""
         q_loss = _q_loss(params, target, batch)
         weights, q = _cautious_q(target, batch)
@@ -178,7 +196,7 @@ class ReturnToGo:
         """A fresh V(s)."""
         return MLP(spec.state_dim, self.hidden, 1, key, norm=True)
 
-    def loss(self, params: MLP, target: MLP, batch: Transition):
+    def loss(self, params: MLP, target: MLP, batch: Transition) -> tuple[Float[Array, ""], Metrics]:
         """Expectile regression of V on the return to go."""
         v_loss = expectile_loss(self._gap(params, target, batch), self.expectile).mean()
         return v_loss, {"loss/v": v_loss}

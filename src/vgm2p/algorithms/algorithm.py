@@ -1,7 +1,7 @@
 """What every algorithm is, and the few lines that all of them share."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import equinox as eqx
 import jax
@@ -20,19 +20,30 @@ class Algorithm(Protocol):
     `act` maps observations [*b, n, o] to actions to execute; the caller advances the key.
     """
 
-    noise: float
+    @property
+    def noise(self) -> float:
+        """Scale of the noise at execution."""
+        ...
 
     @property
-    def discount(self) -> float: ...
+    def discount(self) -> float:
+        """Factor per step on later rewards."""
+        ...
 
     @property
-    def lookahead(self) -> int: ...
+    def lookahead(self) -> int:
+        """Steps whose rewards a transition sums up."""
+        ...
 
-    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState: ...
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
+        """Fresh networks and optimiser."""
+        ...
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
-    ) -> tuple[TrainState, Metrics]: ...
+    ) -> tuple[TrainState, Metrics]:
+        """One gradient step on a batch; metrics are scalars named `group/name`."""
+        ...
 
     def act(
         self,
@@ -41,7 +52,9 @@ class Algorithm(Protocol):
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,
-    ) -> Array: ...
+    ) -> Array:
+        """Every agent's action from its own observation."""
+        ...
 
 
 class Velocity(eqx.Module):
@@ -67,6 +80,7 @@ class Velocity(eqx.Module):
         obs: Float[Array, "*b n o"],
         condition: Float[Array, "*b n c"],
     ) -> Float[Array, "*b n a"]:
+        """The velocity of every agent's `z`, from its own observation."""
         times = jnp.stack([t, t - r], -1)
         waves = [times, jnp.sin(jnp.pi * times), jnp.cos(jnp.pi * times)]
         return self.net(jnp.concatenate([z, *waves, obs, condition], -1))
@@ -79,7 +93,7 @@ def optimiser(learning_rate: float, max_grad_norm: float) -> optax.GradientTrans
     """
 
     def clip(grads, _):
-        norms = [optax.global_norm(field) for field in grads]
+        norms = [optax.tree.norm(field) for field in grads]
         scales = [jnp.minimum(1.0, max_grad_norm / (norm + 1e-6)) for norm in norms]
         return type(grads)(*(optax.tree.scale(s, field) for s, field in zip(scales, grads, strict=True)))
 

@@ -7,7 +7,6 @@ discrete teams the Gaussian is over the coded action and the nearest legal choic
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 

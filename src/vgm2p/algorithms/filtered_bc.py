@@ -18,7 +18,7 @@ from vgm2p.algorithms.meanflow_bc import clone_loss
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import Activation
 from vgm2p.types import Metrics, Spec, TrainState, Transition
-from vgm2p.values import MixedIQL, OMIGA, ReturnToGo
+from vgm2p.values import OMIGA, MixedIQL, ReturnToGo
 
 
 class Params(NamedTuple):

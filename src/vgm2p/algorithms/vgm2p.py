@@ -11,10 +11,10 @@ borrowed and chosen stands in docs/method.md.
 
 | equation | here |
 |---|---|
-| y = 1[A_tot >= delta] | `label` |
-| v_g = v + (1 - 1/w) (u_ema(z, t, t given y, w) - u_ema(z, t, t given null)) where y = 1, else v | `_guided` |
-| min E \\|u + (t - r) sg(du/dt) - sg(v_g)\\|^2 | `policy_loss` |
-| a_i = clip(e_i - u_ema(e_i, 1, 0 given o_i, y = 1, w)) | `act` |
+| y = 1[A_tot >= delta] | `label_rows` |
+| v_g = v + (1 - 1/w) (u_ema(z, t, t, y, w) - u_ema(z, t, t, null)) where y = 1, else v | `_guided` |
+| min E [u + (t - r) sg(du/dt) - sg(v_g)]^2 | `policy_loss` |
+| a_i = clip(e_i - u_ema(e_i, 1, 0, o_i, y = 1, w)) | `act` |
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import Activation
 from vgm2p.types import Metrics, Spec, TrainState, Transition
-from vgm2p.values import MixedIQL, OMIGA, ReturnToGo
+from vgm2p.values import OMIGA, MixedIQL, ReturnToGo
 
 BAD, GOOD, NULL = 0, 1, 2
 

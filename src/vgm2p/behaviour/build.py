@@ -78,7 +78,7 @@ def _measure(robot, actors, episodes) -> list[dict[str, float]]:
     """What each policy returns with its own noise, over `episodes` episodes."""
     env, measures = MujocoVec(robot, episodes), []
     for actor in actors:
-        rewards = [reward for _, _, reward, _ in play_wave(env, actor, 0, jax.random.key(0))]
+        rewards = [reward for _, _, reward, _ in play_wave(env, actor, episodes, 0, jax.random.key(0))]
         returns = np.array([reward.sum(dtype=np.float64) for reward in rewards])
         lengths = np.array([len(reward) for reward in rewards])
         figures = {"mean": returns.mean(), "std": returns.std(), "length": lengths.mean()}

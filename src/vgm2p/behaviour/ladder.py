@@ -4,6 +4,7 @@ One folder per robot holds a dozen PPO checkpoints (`00.safetensors`, ...) and `
 trained, what it returns when it acts with its own Gaussian noise, and each tier's share of episodes.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -38,7 +39,8 @@ def card(robot: str) -> dict:
 
 def save_actor(actor: Actor, path: Path) -> None:
     """Write a behaviour policy."""
-    arrays = {f"{i}.{n}": getattr(l, n) for i, l in enumerate(actor.net.layers) for n in ("weight", "bias")}
+    layers = enumerate(actor.net.layers)
+    arrays = {f"{i}.{name}": getattr(layer, name) for i, layer in layers for name in ("weight", "bias")}
     arrays |= {name: getattr(actor, name) for name in ("log_std", "mean", "std")}
     replace_file(path, lambda p: save_file({k: np.asarray(v, np.float32) for k, v in arrays.items()}, p))
 
@@ -57,66 +59,71 @@ def load_actor(path: Path) -> Actor:
 
 @dataclass
 class Log:
-    """Episodes as they came: lists of per-episode arrays."""
+    """Episodes in order: lists of per-episode arrays."""
 
     state: list[Float[ndarray, "t1 s"]]
     action: list[Float[ndarray, "t a"]]
     reward: list[Float[ndarray, " t"]]
     terminated: list[bool]
 
-    @property
-    def returns(self) -> Float[ndarray, " e"]:
-        """Undiscounted return of each episode."""
-        return np.array([r.sum(dtype=np.float64) for r in self.reward])
-
-    @property
-    def lengths(self):
-        """Transitions of each episode."""
-        return np.array([len(r) for r in self.reward], np.int32)
+    def append(self, episode: tuple) -> None:
+        """Add one episode: its states, actions, rewards, and whether it truly ended."""
+        state, action, reward, terminated = episode
+        self.state.append(state)
+        self.action.append(action)
+        self.reward.append(reward)
+        self.terminated.append(terminated)
 
 
 def roll_out(
-    env: MujocoVec, actor: Actor, transitions: int, seed: int, tick: Callable[[int], Any] = lambda n: None
+    env: MujocoVec,
+    actor: Actor,
+    transitions: int,
+    length: float,
+    seed: int,
+    tick: Callable[[int], Any] = lambda n: None,
 ) -> Log:
     """Whole episodes of a noisy policy, in waves, until they hold at least `transitions` transitions.
 
-    Episodes are kept in the order of their start, so that short ones are not preferred. `tick` is called
-    with the number of transitions that each wave adds.
+    Episodes are kept in the order of their start, so that short ones are not preferred. `length`, the
+    expected length of an episode, only decides how many are started in a wave. `tick` is called with the
+    number of transitions that each wave adds.
     """
     log, total, wave = Log([], [], [], []), 0, 0
     while total < transitions:
+        count = min(env.copies, 1 + math.ceil((transitions - total) / length))
         key = jax.random.fold_in(jax.random.key(seed), wave)
         before = total
-        for episode in play_wave(env, actor, seed + wave * env.copies, key):
+        for episode in play_wave(env, actor, count, seed + wave * env.copies, key):
             if total >= transitions:
                 break
-            for field, value in zip(
-                (log.state, log.action, log.reward, log.terminated), episode, strict=True
-            ):
-                field.append(value)
+            log.append(episode)
             total += len(episode[2])
         tick(total - before)
         wave += 1
     return log
 
 
-def play_wave(env: MujocoVec, actor: Actor, seed: int, key: PRNGKeyArray) -> list[tuple]:
-    """One episode in every copy, as (state, action, reward, terminated) tuples."""
+def play_wave(env: MujocoVec, actor: Actor, count: int, seed: int, key: PRNGKeyArray) -> list[tuple]:
+    """One episode in the first `count` copies, as (state, action, reward, terminated) tuples."""
     state, lengths = env.reset(seed), np.zeros(env.copies, int)
+    env.running[count:] = False
     states, actions, rewards = [state.astype(np.float32)], [], []
     ended = np.zeros(env.copies, bool)
-    for step in range(env.horizon):
+    while env.running.any():
         lengths += env.running
-        action = np.asarray(actor.sample(states[-1], jax.random.fold_in(key, step)))
+        step_key = jax.random.fold_in(key, len(actions))
+        action = np.asarray(actor.sample(jnp.asarray(states[-1]), step_key))
         state, reward, terminated, _ = env.step(action)
         ended |= terminated
         states.append(state.astype(np.float32))
         actions.append(action)
         rewards.append(reward.astype(np.float32))
-        if not env.running.any():
-            break
     state, action, reward = (np.stack(x, axis=1) for x in (states, actions, rewards))
-    return [(state[i, : n + 1], action[i, :n], reward[i, :n], bool(ended[i])) for i, n in enumerate(lengths)]
+    return [
+        (state[i, : n + 1], action[i, :n], reward[i, :n], bool(ended[i]))
+        for i, n in enumerate(lengths[:count])
+    ]
 
 
 def fit_shares(

@@ -117,7 +117,7 @@ def train(env: MujocoVec, config: PPO, iterations: int, seed: int):
             rows.append((state, following, action, scaled, 1.0 - terminated, ended))
             running_return[ended], score[ended] = 0, 0
             state = env.restart(ended)
-        rollout = _Rollout(*(np.stack(x).astype(np.float32) for x in zip(*rows, strict=True)))
+        rollout = _Rollout(*(jnp.asarray(np.stack(x), jnp.float32) for x in zip(*rows, strict=True)))
         learner = _improve(learner, rollout, key, config=config, optimiser=optimiser)
         yield iteration, learner.actor, float(np.mean(finished)) if finished else float("nan")
 

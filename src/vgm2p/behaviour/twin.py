@@ -40,8 +40,8 @@ def make(
         ]
     else:
         parts = [_roll(task, transitions, seed, threads, tick)]
-    arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in store.FIELDS]
-    dataset = Dataset(*arrays, card={"id": task.id})
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in store.FIELDS}
+    dataset = Dataset(**arrays, card={"id": task.id})
     card = {
         "id": task.id,
         "source": f"twin: rolled out from the {task.robot} ladder shipped with vgm2p; not the published data",
@@ -55,7 +55,7 @@ def make(
         **describe(dataset.returns, dataset.lengths),
         "published": task.published,
     }
-    return store.save(Dataset(*arrays, card=card), store.home() / task.id)
+    return store.save(Dataset(**arrays, card=card), store.home() / task.id)
 
 
 def _roll(task, transitions, seed, threads, tick) -> Dataset:
@@ -69,15 +69,15 @@ def _roll(task, transitions, seed, threads, tick) -> Dataset:
         actor = ladder.load_actor(ladder.folder(task.robot) / file)
         wanted = round(transitions * part / sum(weight.values()))
         first = _first_seed(seed, TIERS.index(task.tier), int(file[:2]))
-        logs.append(ladder.roll_out(env, actor, wanted, first, tick))
+        logs.append(ladder.roll_out(env, actor, wanted, lengths[file], first, tick))
     env.close()
     action = np.concatenate([a for log in logs for a in log.action])
     return Dataset(
         state=np.concatenate([s for log in logs for s in log.state]),
         action=action.reshape(len(action), task.n, -1),
         reward=np.concatenate([r for log in logs for r in log.reward]),
-        lengths=np.concatenate([log.lengths for log in logs]),
-        terminated=np.concatenate([log.terminated for log in logs]),
+        lengths=np.array([len(r) for log in logs for r in log.reward], np.int32),
+        terminated=np.array([t for log in logs for t in log.terminated]),
         card={"id": task.id},
     )
 

@@ -1,0 +1,1 @@
+"""Datasets: alignment, files, cards."""

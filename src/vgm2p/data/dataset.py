@@ -89,9 +89,9 @@ class Dataset:
         scale = (1 - discount) / (std if std > 1e-6 else 1.0)
         arrays = _look_ahead(self.reward * scale, self.lengths, self.terminated, discount, lookahead)
         outcome = np.repeat(self.returns.astype(np.float32), self.lengths)
-        return Replay(
-            jnp.asarray(self.state), jnp.asarray(self.action), *map(jnp.asarray, (*arrays, outcome)), view
-        )
+        row, next_row, summed, kept = (jnp.asarray(x) for x in arrays)
+        state, action = jnp.asarray(self.state), jnp.asarray(self.action)
+        return Replay(state, action, row, next_row, summed, kept, jnp.asarray(outcome), view)
 
     def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """Two datasets of whole episodes: about `share` of them drawn at random, and the rest."""

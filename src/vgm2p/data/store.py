@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
             "(data: $VGM2P_DATA; runs: --out)"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -66,7 +68,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     except SafetensorError as error:
         size = path.stat().st_size
         raise InputError(
-            f"{path} is truncated or not a safetensors file ({size} bytes; {error}): delete it and make it again"
+            f"{path} is truncated or not a safetensors file ({size} bytes; {error}): "
+            "delete it and make it again"
         ) from error
 
 

@@ -1,0 +1,1 @@
+"""Environments that score a team, behind one contract (`env.VecEnv`)."""

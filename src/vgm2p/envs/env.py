@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from vgm2p.types import Episodes
@@ -25,11 +25,21 @@ class VecEnv(Protocol):
     horizon: int
     running: Bool[ndarray, "copies"]
 
-    def reset(self, seed: int) -> Float[ndarray, "copies s"]: ...
+    def reset(self, seed: int) -> Float[ndarray, "copies s"]:
+        """Start an episode in every copy."""
+        ...
 
-    def step(self, action: ndarray) -> Step: ...
+    def step(self, action: ndarray) -> Step:
+        """Advance the running copies."""
+        ...
 
-    def restart(self, where: Bool[ndarray, "copies"]) -> Float[ndarray, "copies s"]: ...
+    def restart(self, where: Bool[ndarray, "copies"]) -> Float[ndarray, "copies s"]:
+        """Start an episode in the copies of `where`."""
+        ...
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        ...
 
 
 def play(env: VecEnv, act: Callable[[Float[ndarray, "copies s"], int], ndarray], seed: int) -> Episodes:

@@ -161,7 +161,7 @@ class MujocoVec:
             return upright & (np.abs(rest) < 100).all(-1)
         if self.name == "ant":
             return (
-                np.isfinite(self._physics[live]).all(-1) & (0.2 <= position[:, 2]) & (position[:, 2] <= 1.0)
+                np.isfinite(self._physics[live]).all(-1) & (position[:, 2] >= 0.2) & (position[:, 2] <= 1.0)
             )
         return np.ones(len(live), bool)
 

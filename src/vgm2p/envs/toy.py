@@ -43,6 +43,9 @@ class MatrixGame:
         terminated, self.running = self.running, np.zeros(self.copies, bool)
         return np.zeros((self.copies, 1)), reward, terminated, np.zeros(self.copies, bool)
 
+    def close(self) -> None:
+        """Nothing to free."""
+
 
 def matrix_dataset(
     game: str, joint: Float[ndarray, "choices choices"], transitions: int, seed: int
