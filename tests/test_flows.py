@@ -197,10 +197,3 @@ def test_adaptive_weight_scales_rows_but_gives_no_gradient(power):
     error = 0.5 * sample.z - sample.v
     weight = 1 / (error**2 + 0.01) ** power
     np.testing.assert_allclose(jax.grad(loss)(0.5), (weight * 2 * error * sample.z).mean(), rtol=1e-4)
-
-
-def test_condition_is_dropped_independently_per_row():
-    label = jnp.ones((10_000, 2), int)
-    dropped = flows.drop_condition(label, 2, 0.1, jax.random.key(0)) == 2
-    assert abs(float(dropped.mean()) - 0.1) < 0.01
-    assert abs(np.corrcoef(np.asarray(dropped).T)[0, 1]) < 0.05

@@ -6,9 +6,10 @@
 
 from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, FilteredBC, MeanFlowBC
 from vgm2p.errors import InputError
-from vgm2p.evaluate import evaluate, interval
+from vgm2p.evaluate import evaluate
 from vgm2p.policy import Policy
 from vgm2p.runs import Experiment, load_policy, run
+from vgm2p.stats import interval
 from vgm2p.tasks import TASKS, Task, task
 
 __all__ = [

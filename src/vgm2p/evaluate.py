@@ -2,10 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
-from scipy.stats import bootstrap
 
 from vgm2p.envs.env import play
 from vgm2p.policy import Policy
@@ -33,15 +29,3 @@ def evaluate(policy: Policy, task: Task, episodes: int = 32, seed: int = 0) -> l
     env.close()
     returns, lengths = (x.reshape(seeds, episodes) for x in result)
     return [Episodes(*pair) for pair in zip(returns, lengths, strict=True)]
-
-
-def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval of the mean over seeds: BCa, percentile for fewer than four; nan for one."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    method = "percentile" if len(values) < 4 else "BCa"
-    found = bootstrap((values,), np.mean, confidence_level=confidence, method=method, rng=0)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -56,13 +56,6 @@ def guided_velocity(
     return v + gain * (v_cond - v_null)
 
 
-def drop_condition(
-    label: Float[Array, "*b"], null: int, rate: float, key: PRNGKeyArray
-) -> Float[Array, "*b"]:
-    """Replace each row's label by `null`, independently with probability `rate`."""
-    return jnp.where(jax.random.bernoulli(key, rate, label.shape), null, label)
-
-
 def total_derivative(
     u: Field,
     z: Float[Array, "*b a"],
@@ -149,9 +142,8 @@ class MeanFlow:
         condition: Any,
         target: Float[Array, "b *n a"],
         ema_velocity: Float[Array, "b *n a"] | None = None,
-        weight: Float[Array, "b *n"] | float = 1.0,
     ) -> Float[Array, ""]:
-        """Mean squared gap between V = u + (t - r) sg(du/dt) and sg(target), over weighted rows.
+        """Mean squared gap between V = u + (t - r) sg(du/dt) and sg(target).
 
         `condition` is a pytree whose leaves start with axis b; `ema_velocity` is needed for that tangent.
         The leading anchor rows need neither a derivative nor a tangent, and get none.
@@ -164,7 +156,7 @@ class MeanFlow:
             velocity = jnp.concatenate([u(s.z, s.t, s.t, c), velocity])
         error = jnp.square(velocity - stop_gradient(target)).sum(-1)
         error = error / stop_gradient(error + 0.01) ** self.power
-        return (weight * error).mean()
+        return error.mean()
 
     def _compound(self, u, s, condition, ema_velocity):
         field = lambda z, t, r: u(z, t, r, condition)  # noqa: E731

@@ -29,9 +29,10 @@ from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
 from vgm2p.data.store import read_json, read_tensors, replace_file, write_json
 from vgm2p.errors import InputError
-from vgm2p.evaluate import evaluate, interval
+from vgm2p.evaluate import evaluate
 from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy
+from vgm2p.stats import interval
 from vgm2p.tasks import task
 from vgm2p.train import advance, check_finite, init, seed_keys
 from vgm2p.types import Episodes, Spec
@@ -76,7 +77,7 @@ def prepare(experiment: Experiment) -> Setup:
     dataset = where.load_data()
     padding = 84 if where.robot == "ant" else 0
     view = dataset.view(experiment.standardise, padding)
-    spec = where.spec(view, dataset.action.shape[-1], experiment.regress)
+    spec = where.spec(view, dataset.action.shape[-1], experiment.regress, experiment.updates)
     algorithm = experiment.algorithm
     return Setup(dataset, spec, view, dataset.replay(spec, view, algorithm.discount, algorithm.lookahead))
 
@@ -154,7 +155,7 @@ def load_policy(folder: Path | str) -> Policy:
         experiment.standardise,
         record["padding"],
     )
-    spec = task(experiment.task).spec(view, record["action_dim"], experiment.regress)
+    spec = task(experiment.task).spec(view, record["action_dim"], experiment.regress, experiment.updates)
     skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, spec, k), seed_keys(experiment.seeds))
     params = _unflatten(skeleton.target, tensors, "params", folder / "policy.safetensors")
     return Policy(experiment.algorithm, spec, view, params, experiment.seeds)

@@ -71,11 +71,11 @@ class Task:
             raise InputError(f"no data for {self.id} in {folder}: make it with: vgm2p data make {self.id}")
         return store.load(folder)
 
-    def spec(self, view: TeamView, action_dim: int, regress: str = "raw") -> Spec:
-        """Sizes of the team's networks for a given view and width of one agent's action."""
+    def spec(self, view: TeamView, action_dim: int, regress: str = "raw", updates: int | None = None) -> Spec:
+        """Sizes for a given view, width of one agent's action and length of training."""
         agents = tuple(f"agent_{i}" for i in range(self.n))
         actions = Continuous(action_dim, regress)  # type: ignore[arg-type]
-        return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, HORIZON)
+        return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, HORIZON, updates)
 
 
 TASKS = {task.id: task for task in (Task(team, tier) for team in TEAMS for tier in TIERS)}

@@ -18,13 +18,17 @@ Params = Any  # a pytree of arrays; each algorithm names its own
 
 @dataclass(frozen=True)
 class Spec:
-    """The sizes of a task: all that an algorithm must know to build its networks."""
+    """The sizes of a task and a training: all that an algorithm must know beside its own fields.
+
+    updates: the planned number of updates, over which learning rates fall to zero; constant if None.
+    """
 
     agents: tuple[str, ...]
     obs_dim: int
     state_dim: int
     actions: Codec
     horizon: int
+    updates: int | None = None
 
     @property
     def n(self) -> int:
@@ -47,7 +51,7 @@ class Transition(NamedTuple):
     discount: Float[Array, "*b"]  # what multiplies the value of `next_*`: 0 after a true end
     next_obs: Float[Array, "*b n o"]
     next_state: Float[Array, "*b s"]
-    outcome: Float[Array, "*b"]  # the return of the whole episode: for diagnostics only
+    outcome: Float[Array, "*b"]  # the return of the whole episode, standardised over the data's transitions
 
 
 class TrainState(NamedTuple):

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Metrics, Params, Spec, TrainState, Transition
@@ -86,10 +86,13 @@ class Velocity(eqx.Module):
         return self.net(jnp.concatenate([z, *waves, obs, condition], -1))
 
 
-def optimiser(learning_rate: float, max_grad_norm: float) -> optax.GradientTransformation:
-    """Adam; before it, the gradient of each field of the parameters is clipped by its own norm.
+def optimiser(
+    learning_rate: float, max_grad_norm: float, updates: int | None
+) -> optax.GradientTransformation:
+    """Adam, its rate falling to zero along a cosine over `updates` (constant if None).
 
-    So a spike in the values' gradient does not shrink the policy's step.
+    Before it, the gradient of each field of the parameters is clipped by its own norm, so that a spike in
+    the values' gradient does not shrink the policy's step.
     """
 
     def clip(grads, _):
@@ -97,7 +100,8 @@ def optimiser(learning_rate: float, max_grad_norm: float) -> optax.GradientTrans
         scales = [jnp.minimum(1.0, max_grad_norm / (norm + 1e-6)) for norm in norms]
         return type(grads)(*(optax.tree.scale(s, field) for s, field in zip(scales, grads, strict=True)))
 
-    return optax.chain(optax.stateless(clip), optax.adam(learning_rate))
+    rate = optax.cosine_decay_schedule(learning_rate, updates) if updates else learning_rate
+    return optax.chain(optax.stateless(clip), optax.adam(rate))
 
 
 def descend(
@@ -120,3 +124,21 @@ def descend(
 def latent(spec: Spec, obs: Float[Array, "*b n o"], key: PRNGKeyArray, scale: float) -> Array:
     """The noise that agents start their jump from, `scale` times a standard normal [*b, n, a]."""
     return scale * jax.random.normal(key, (*obs.shape[:-1], spec.action_dim))
+
+
+def pick(good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray) -> Int[Array, "rows n"]:
+    """For each agent, `rows` rows of the batch drawn among its good ones; among all if it has none.
+
+    Agents whose labels agree get the same rows: a team's actions stay together.
+    """
+    uniform = jax.random.uniform(key, (rows, 1))
+    count = good.sum(0)
+    ranks = jnp.where(count > 0, jnp.floor(uniform * count), 0).astype(jnp.int32)
+    order = jnp.argsort(~good, axis=0, stable=True)  # good rows first, in their order
+    anywhere = jnp.floor(uniform * len(good)).astype(jnp.int32)
+    return jnp.where(count > 0, jnp.take_along_axis(order, ranks, axis=0), anywhere)
+
+
+def take_rows(x: Float[Array, "b n d"], index: Int[Array, "rows n"]) -> Float[Array, "rows n d"]:
+    """Each agent's rows of `x`."""
+    return jnp.take_along_axis(x, index[..., None], axis=0)

@@ -30,10 +30,10 @@ class BC:
 
     hidden: tuple[int, ...] = (256, 256)
     activation: Activation = "gelu"
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     max_grad_norm: float = 1.0
     policy_rate: float = 0.001
-    noise: float = 1.0
+    noise: float = 0.5
     discount: float = 0.99
     lookahead: int = 1
 
@@ -43,7 +43,7 @@ class BC:
             spec.obs_dim, self.hidden, 2 * spec.action_dim, key, activation=self.activation, last_gain=0.1
         )
         params = Params(policy)
-        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -58,7 +58,7 @@ class BC:
             nll = (0.5 * jnp.square(z) + log_std).sum(-1).mean()
             return nll, {"loss/policy": nll}
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
         return descend(adam, loss, state, (self.policy_rate,))
 
     def act(

@@ -1,6 +1,6 @@
 """Behaviour cloning of good actions only: VGM²P's values and labels, no guidance.
 
-A MeanFlow clones the rows with A_tot >= threshold and ignores the rest. The decisive control: what
+A MeanFlow clones rows drawn among those with A_tot >= threshold. The decisive control: what
 VGM²P gains over it is due to guidance, what this gains over `meanflow_bc` is due to the labels.
 """
 
@@ -13,12 +13,12 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p import flows
-from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser
+from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser, pick, take_rows
 from vgm2p.algorithms.meanflow_bc import clone_loss
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import Activation
 from vgm2p.types import Metrics, Spec, TrainState, Transition
-from vgm2p.values import OMIGA, MixedIQL, ReturnToGo
+from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
 
 
 class Params(NamedTuple):
@@ -37,17 +37,17 @@ class FilteredBC:
     steps: (execution) jumps from noise to action.
     """
 
-    values: ReturnToGo | MixedIQL | OMIGA = ReturnToGo()
+    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = ReturnToGo()
     threshold: float = 0.0
-    warmup: int = 1000
+    warmup: int = 500
     flow: MeanFlow = MeanFlow()
     hidden: tuple[int, ...] = (256, 256)
     activation: Activation = "gelu"
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     max_grad_norm: float = 1.0
     value_rate: float = 0.005
     policy_rate: float = 0.001
-    noise: float = 1.0
+    noise: float = 0.5
     steps: int = 1
 
     @property
@@ -65,7 +65,7 @@ class FilteredBC:
         value_key, policy_key = jax.random.split(key)
         policy = Velocity(spec, 0, self.hidden, self.activation, policy_key)
         params = Params(self.values.init(spec, value_key), policy)
-        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -73,16 +73,20 @@ class FilteredBC:
     ) -> tuple[TrainState, Metrics]:
         """One step on the values and, on the rows they call good now, one on the policy."""
 
+        pick_key, flow_key = jax.random.split(key)
+
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
             advantage = self.values.advantage(params.values, state.target.values, batch)
-            keep = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
-            weight = jnp.broadcast_to(keep[:, None] / jnp.maximum(keep.mean(), 1e-3), batch.obs.shape[:2])
-            policy_loss = clone_loss(self.flow, params.policy, state.target.policy, batch, key, weight)
-            metrics = metrics | {"label/positive": keep.mean(), "loss/policy": policy_loss}
+            good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
+            good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
+            index = pick(good, len(good), pick_key)
+            rows = batch._replace(obs=take_rows(batch.obs, index), action=take_rows(batch.action, index))
+            policy_loss = clone_loss(self.flow, params.policy, state.target.policy, rows, flow_key)
+            metrics = metrics | {"label/positive": good.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
         return descend(adam, loss, state, (self.value_rate, self.policy_rate))
 
     def act(

@@ -34,10 +34,10 @@ class MeanFlowBC:
     flow: MeanFlow = MeanFlow()
     hidden: tuple[int, ...] = (256, 256)
     activation: Activation = "gelu"
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     max_grad_norm: float = 1.0
     policy_rate: float = 0.001
-    noise: float = 1.0
+    noise: float = 0.5
     steps: int = 1
     discount: float = 0.99
     lookahead: int = 1
@@ -45,7 +45,7 @@ class MeanFlowBC:
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
         params = Params(Velocity(spec, 0, self.hidden, self.activation, key))
-        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -57,7 +57,7 @@ class MeanFlowBC:
             value = clone_loss(self.flow, params.policy, state.target.policy, batch, key)
             return value, {"loss/policy": value}
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
         return descend(adam, loss, state, (self.policy_rate,))
 
     def act(
@@ -81,11 +81,10 @@ def clone_loss(
     slow: Velocity,
     batch: Transition,
     key: PRNGKeyArray,
-    weight: Float[Array, "b n"] | float = 1.0,
 ) -> Float[Array, ""]:
-    """Unconditional MeanFlow regression on the logged actions, rows weighted by `weight`."""
+    """Unconditional MeanFlow regression on the logged actions."""
     sample = flow.draw(batch.action, key)
     condition = (batch.obs, jnp.zeros((*batch.obs.shape[:-1], 0)))
     field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
     tangent = slow(sample.z, sample.t, sample.t, *condition) if flow.tangent == "ema" else None
-    return flow.loss(field, sample, condition, sample.v, tangent, weight)
+    return flow.loss(field, sample, condition, sample.v, tangent)

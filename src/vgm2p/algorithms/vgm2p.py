@@ -23,16 +23,14 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p import flows
-from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser
+from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser, pick, take_rows
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import Activation
 from vgm2p.types import Metrics, Spec, TrainState, Transition
-from vgm2p.values import OMIGA, MixedIQL, ReturnToGo
-
-BAD, GOOD, NULL = 0, 1, 2
+from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
 
 
 class Params(NamedTuple):
@@ -53,28 +51,28 @@ class VGM2P:
     guidance: (execution) strength w asked for, 1 = plain conditional cloning; when `guidance_max` is
       unset also the one strength that is trained.
     guidance_max: if set, w is drawn per row, log-uniform in [1, this], and the network is told it.
-    dropout: share of rows that train the unconditional flow instead of their label's.
-    warmup: updates during which no labels are used, while the values settle.
+    null_share: share of the policy's rows that train the unconditional flow.
+    warmup: updates during which every action counts as good, while the values settle.
     noise: (execution) scale of the latent noise, 1 = sample the learned distribution, 0 = its centre.
     steps: (execution) jumps from noise to action; 1 is the method.
     """
 
-    values: ReturnToGo | MixedIQL | OMIGA = ReturnToGo()
+    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = ReturnToGo()
     label: Literal["global", "local"] = "global"
     threshold: float = 0.0
     quantile: float | None = None
     guidance: float = 2.0
-    guidance_max: float | None = 5.0
-    dropout: float = 0.1
-    warmup: int = 1000
-    flow: MeanFlow = MeanFlow()
+    guidance_max: float | None = None
+    null_share: float = 0.2
+    warmup: int = 500
+    flow: MeanFlow = MeanFlow(tangent="ema")
     hidden: tuple[int, ...] = (256, 256)
     activation: Activation = "gelu"
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     max_grad_norm: float = 1.0
     value_rate: float = 0.005
     policy_rate: float = 0.001
-    noise: float = 1.0
+    noise: float = 0.5
     steps: int = 1
 
     @property
@@ -90,9 +88,9 @@ class VGM2P:
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
-        policy = Velocity(spec, 4, self.hidden, self.activation, policy_key)
+        policy = Velocity(spec, 2, self.hidden, self.activation, policy_key)
         params = Params(self.values.init(spec, value_key), policy)
-        opt = optimiser(self.learning_rate, self.max_grad_norm).init(params)
+        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -103,26 +101,26 @@ class VGM2P:
         def loss(params):
             value_loss, value_metrics = self.values.loss(params.values, state.target.values, batch)
             good, label_metrics = self.label_rows(params.values, state.target.values, batch)
-            good = jnp.where(state.step < self.warmup, NULL, good)
+            good = good | (state.step < self.warmup)
             policy_loss = self.policy_loss(params.policy, state.target.policy, batch, good, key)
             metrics = value_metrics | label_metrics | {"loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm)
+        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
         return descend(adam, loss, state, (self.value_rate, self.policy_rate))
 
     def label_rows(
         self, values: Any, slow_values: Any, batch: Transition
-    ) -> tuple[Int[Array, "b n"], Metrics]:
-        """GOOD or BAD for every agent's action, and how the labels relate to what was earned."""
+    ) -> tuple[Bool[Array, "b n"], Metrics]:
+        """Was every agent's action good? And how the labels relate to what was earned."""
         advantage = stop_gradient(self.values.advantage(values, slow_values, batch))
         team = jnp.broadcast_to(advantage.team[:, None], advantage.agents.shape)
         scores = team if self.label == "global" else advantage.agents
         threshold = self.threshold if self.quantile is None else jnp.quantile(scores, 1 - self.quantile)
-        good = jnp.where(scores >= threshold, GOOD, BAD)
+        good = scores >= threshold
         metrics = {
-            "label/positive": (good == GOOD).mean(),
-            "label/outcome_correlation": _correlation((good == GOOD).mean(-1), batch.outcome),
+            "label/positive": good.mean(),
+            "label/outcome_correlation": _correlation(good.mean(-1), batch.outcome),
             "value/advantage": advantage.team.mean(),
             "value/advantage_std": advantage.team.std(),
         }
@@ -133,18 +131,27 @@ class VGM2P:
         policy: Velocity,
         slow: Velocity,
         batch: Transition,
-        label: Int[Array, "b n"],
+        good: Bool[Array, "b n"],
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """The guided MeanFlow loss over all rows and agents."""
-        draw_key, drop_key, strength_key = jax.random.split(key, 3)
-        sample = self.flow.draw(batch.action, draw_key)
-        label = flows.drop_condition(label, NULL, self.dropout, drop_key)
-        sample = sample._replace(r=jnp.where(label == NULL, sample.t, sample.r))
-        strength = self._strengths(label.shape, strength_key)
-        target, slow_velocity = self._guided(slow, sample, batch.obs, label, strength)
-        condition = (batch.obs, _encode(label, strength))
+        """The guided MeanFlow loss: leading rows train the unconditional flow, the rest the good one.
+
+        The unconditional rows are any rows of the batch and have r = t, the only times at which that flow
+        is ever asked; the good rows are drawn anew from the good ones, so that none is spent on the bad.
+        """
+        pick_key, draw_key, strength_key = jax.random.split(key, 3)
+        null_rows = round(self.null_share * len(good))
+        index = pick(good, len(good) - null_rows, pick_key)
+        obs, action = (
+            jnp.concatenate([x[:null_rows], take_rows(x, index)]) for x in (batch.obs, batch.action)
+        )
+        is_good = jnp.broadcast_to(jnp.arange(len(good))[:, None] >= null_rows, good.shape)
+        strength = self._strengths(good.shape, strength_key)
+        sample = self.flow.draw(action, draw_key)
+        sample = sample._replace(r=jnp.where(is_good, sample.r, sample.t))
+        target, slow_velocity = self._guided(slow, sample, obs, is_good, strength)
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
+        condition = (obs, _encode(is_good, strength))
         return self.flow.loss(field, sample, condition, target, slow_velocity)
 
     def act(
@@ -156,7 +163,7 @@ class VGM2P:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation, asking for "good": one network pass."""
-        good = jnp.full(obs.shape[:-1], GOOD)
+        good = jnp.ones(obs.shape[:-1], bool)
         condition = _encode(good, jnp.full(good.shape, self.guidance))
         field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
         noise = latent(spec, obs, key, self.noise)
@@ -168,19 +175,18 @@ class VGM2P:
             return jnp.full(shape, self.guidance)
         return jnp.exp(jax.random.uniform(key, shape, maxval=jnp.log(self.guidance_max)))
 
-    def _guided(self, slow, sample, obs, label, strength):
+    def _guided(self, slow, sample, obs, good, strength):
         """The regression target v_g and the slow network's own marginal velocity, in one pass."""
-        conditions = jnp.stack([_encode(label, strength), _encode(jnp.full_like(label, NULL), strength)])
+        conditions = jnp.stack([_encode(good, strength), _encode(jnp.zeros_like(good), strength)])
         z, t, obs = (jnp.broadcast_to(x, (2, *x.shape)) for x in (sample.z, sample.t, obs))
         v_cond, v_null = slow(z, t, t, obs, conditions)
         guided = flows.guided_velocity(sample.v, v_cond, v_null, strength)
-        return jnp.where((label == GOOD)[..., None], guided, sample.v), v_cond
+        return jnp.where(good[..., None], guided, sample.v), v_cond
 
 
-def _encode(label, strength):
-    """The network's condition [*b, n, 4]: label one-hot, and log w where it means something."""
-    log_w = jnp.where(label == GOOD, jnp.log(strength), 0.0)
-    return jnp.concatenate([jax.nn.one_hot(label, 3), log_w[..., None]], -1)
+def _encode(good, strength):
+    """The network's condition [*b, n, 2]: asked for good or for anything, and log w where it matters."""
+    return jnp.stack([good, jnp.where(good, jnp.log(strength), 0.0)], -1)
 
 
 def _correlation(x, y):

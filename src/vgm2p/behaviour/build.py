@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vgm2p.behaviour.ladder import fit_shares, play_wave, save_actor
+from vgm2p.behaviour.ladder import enclose, fit_shares, play_wave, save_actor
 from vgm2p.behaviour.ppo import PPO, Actor, train
 from vgm2p.data.card import versions
 from vgm2p.data.store import write_json
@@ -95,10 +95,16 @@ def _choose(means, published, count) -> list[int]:
 
 
 def _tier(rungs, tier, published) -> dict[str, float]:
-    """Each rung's share of a tier's episodes, of the rungs that the published maximum does not rule out."""
+    """Each rung's share of a tier's episodes.
+
+    Expert and medium are one policy, or the two whose means enclose the published one; replay mixes all
+    rungs that the published maximum does not rule out.
+    """
     mean, std = (np.array([rung[key] for rung in rungs]) for key in ("mean", "std"))
     goal = published[tier]
-    usable = mean <= 1.1 * goal["max"]
-    shares = fit_shares(mean[usable], std[usable], goal["mean"], goal["std"])
-    files = [rung["file"] for rung, ok in zip(rungs, usable, strict=True) if ok]
-    return {file: float(s) for file, s in zip(files, shares, strict=True) if s >= 0.001}
+    if tier == "medium-replay":
+        usable = np.flatnonzero(mean <= 1.1 * goal["max"])
+        shares = fit_shares(mean[usable], std[usable], goal["mean"], goal["std"])
+    else:
+        usable, shares = enclose(mean, goal["mean"])
+    return {rungs[i]["file"]: round(float(s), 3) for i, s in zip(usable, shares, strict=True) if s >= 0.001}

@@ -108,7 +108,9 @@ def play_wave(env: MujocoVec, actor: Actor, count: int, seed: int, key: PRNGKeyA
     """One episode in the first `count` copies, as (state, action, reward, terminated) tuples."""
     state, lengths = env.reset(seed), np.zeros(env.copies, int)
     env.running[count:] = False
-    states, actions, rewards = [state.astype(np.float32)], [], []
+    states: list = [state.astype(np.float32)]
+    actions: list = []
+    rewards: list = []
     ended = np.zeros(env.copies, bool)
     while env.running.any():
         lengths += env.running
@@ -124,6 +126,17 @@ def play_wave(env: MujocoVec, actor: Actor, count: int, seed: int, key: PRNGKeyA
         (state[i, : n + 1], action[i, :n], reward[i, :n], bool(ended[i]))
         for i, n in enumerate(lengths[:count])
     ]
+
+
+def enclose(mean: Float[ndarray, " k"], goal: float) -> tuple[list[int], list[float]]:
+    """(indices, shares): the one entry within 2 % of `goal`, or the two that enclose it, mixed to meet it."""
+    nearest = int(np.abs(mean - goal).argmin())
+    if abs(mean[nearest] / goal - 1) < 0.02 or not mean.min() < goal < mean.max():
+        return [nearest], [1.0]
+    below = int(np.where(mean < goal, mean, -np.inf).argmax())
+    above = int(np.where(mean > goal, mean, np.inf).argmin())
+    share = (goal - mean[below]) / (mean[above] - mean[below])
+    return [below, above], [1 - share, share]
 
 
 def fit_shares(

@@ -88,7 +88,9 @@ class Dataset:
         std = float(self.reward.std())
         scale = (1 - discount) / (std if std > 1e-6 else 1.0)
         arrays = _look_ahead(self.reward * scale, self.lengths, self.terminated, discount, lookahead)
-        outcome = np.repeat(self.returns.astype(np.float32), self.lengths)
+        per_row = np.repeat(self.returns, self.lengths)
+        spread = per_row.std() if per_row.std() > 1e-6 else 1.0
+        outcome = ((per_row - per_row.mean()) / spread).astype(np.float32)
         row, next_row, summed, kept = (jnp.asarray(x) for x in arrays)
         state, action = jnp.asarray(self.state), jnp.asarray(self.action)
         return Replay(state, action, row, next_row, summed, kept, jnp.asarray(outcome), view)
@@ -124,7 +126,7 @@ class Replay(NamedTuple):
     next_row: Int[Array, " transitions"]  # of the state after the look-ahead
     reward: Float[Array, " transitions"]
     discount: Float[Array, " transitions"]
-    outcome: Float[Array, " transitions"]  # the episode's return
+    outcome: Float[Array, " transitions"]  # the episode's return, standardised over transitions
     view: TeamView
 
     def sample(self, codec: Codec, batch: int, key: PRNGKeyArray) -> Transition:

@@ -1,0 +1,81 @@
+"""Milliseconds per update of every algorithm, and the share of this machine's float32 matmul peak it reaches.
+
+    python benchmarks/update.py [--task twin/6halfcheetah-medium] [--batch 64] [--updates 200]
+
+The peak is measured in the same run (a 1024 x 1024 product). Floating-point operations are counted by XLA on
+the compiled update. Ratios are against `meanflow_bc` in the same run.
+"""
+
+import time
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from vgm2p.algorithms import ALGORITHMS
+from vgm2p.runs import Experiment, prepare
+from vgm2p.train import advance, init, seed_keys
+
+
+@dataclass
+class Options:
+    task: str = "twin/6halfcheetah-medium"
+    batch: int = 64
+    updates: int = 200
+
+
+def seconds(function, repeats: int) -> float:
+    """Median seconds of a call, after one that compiles."""
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - began)
+    return sorted(times)[repeats // 2]
+
+
+def matmul_peak() -> float:
+    """Float32 operations per second of a large matrix product."""
+    n = 1024
+    x = jnp.ones((n, n))
+    product = jax.jit(lambda x: x @ x)
+    return 2 * n**3 / seconds(lambda: product(x), 20)
+
+
+def measure(algorithm, options: Options) -> tuple[float, float]:
+    """(seconds, float32 operations) of one update."""
+    setup = prepare(Experiment(options.task, algorithm, seeds=(0,), batch=options.batch))
+    keys = seed_keys((0,))
+    states = init(algorithm, setup.spec, keys)
+
+    def once():
+        nonlocal states
+        states, metrics = advance(
+            algorithm, setup.spec, states, setup.replay, keys, jnp.int32(options.updates), batch=options.batch
+        )
+        return metrics
+
+    per_update = seconds(once, 3) / options.updates
+    state = jax.tree.map(lambda x: x[0], states)
+    batch = setup.replay.sample(setup.spec.actions, options.batch, keys[0])
+    one = (
+        jax.jit(lambda s, b, k: algorithm.update(setup.spec, s, b, k)).lower(state, batch, keys[0]).compile()
+    )
+    return per_update, one.cost_analysis()["flops"]
+
+
+def main(options: Options) -> None:
+    peak = matmul_peak()
+    print(f"{jax.devices()[0].device_kind}: float32 matmul peak {peak / 1e9:.0f} GFLOP/s")
+    found = {name: measure(kind(), options) for name, kind in ALGORITHMS.items()}
+    for name, (per_update, flops) in found.items():
+        ratio, share = per_update / found["meanflow_bc"][0], flops / per_update / peak
+        print(
+            f"{name:12s} {1e3 * per_update:7.2f} ms/update  {share:4.0%} of peak  {ratio:5.2f} x meanflow_bc"
+        )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

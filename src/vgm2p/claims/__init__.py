@@ -1,0 +1,1 @@
+"""The claims as code: grids of runs and the records that they leave in `results/`."""

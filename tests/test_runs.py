@@ -1,0 +1,201 @@
+"""Runs: the same bits whatever interrupts them, plain files, clear errors."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from vgm2p.algorithms import BC, VGM2P, MeanFlowBC
+from vgm2p.errors import InputError
+from vgm2p.evaluate import evaluate
+from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, read_lines, run
+from vgm2p.tasks import task
+from vgm2p.train import NonFiniteError, advance, init, seed_keys
+from vgm2p.values import OMIGA, MixedIQL, ReturnToGo
+
+TINY = {"hidden": (16,)}
+
+
+@pytest.fixture
+def experiment(hopper):
+    return Experiment(
+        hopper, BC(**TINY), updates=60, batch=16, seeds=(0, 1), eval_every=30, eval_episodes=2, log_every=10
+    )
+
+
+def leaves(states):
+    return [np.asarray(x) for x in jax.tree.leaves(states)]
+
+
+@pytest.fixture(scope="module")
+def setup(hopper):
+    algorithm = VGM2P(values=ReturnToGo(hidden=(16,)), **TINY)
+    return algorithm, prepare(Experiment(hopper, algorithm))
+
+
+def train(setup, seeds, chunks):
+    algorithm, (_, spec, _, replay) = setup
+    keys = seed_keys(seeds)
+    states = init(algorithm, spec, keys)
+    for chunk in chunks:
+        states, _ = advance(algorithm, spec, states, replay, keys, jnp.int32(chunk), batch=16)
+    return states
+
+
+def test_chunk_size_changes_no_bit(setup):
+    for one, other in zip(
+        leaves(train(setup, (3,), [12])), leaves(train(setup, (3,), [5, 1, 6])), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_seed_does_not_depend_on_the_seeds_beside_it(setup):
+    alone, beside = train(setup, (3,), [8]), train(setup, (7, 3), [8])
+    for one, other in zip(leaves(alone), leaves(beside), strict=True):
+        np.testing.assert_array_equal(one[0], other[1])
+    policy = beside.params.policy.net.layers[0].weight
+    assert (policy[0] != policy[1]).any()
+
+
+def test_a_run_leaves_plain_files_and_scores_the_last_checkpoint(experiment, tmp_path):
+    result = run(experiment, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "experiment.json",
+        "metrics.jsonl",
+        "evaluations.jsonl",
+        "state.safetensors",
+        "policy.safetensors",
+        "result.json",
+    }
+    last = read_lines(tmp_path / "evaluations.jsonl")[-1]
+    assert result["updates"] == last["step"] == 60
+    assert result["returns"] == last["returns"]
+    assert np.shape(result["returns"]) == (2, 2)
+    assert result["versions"]["mujoco"]
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_finished_run_is_not_run_again(experiment, tmp_path):
+    first = run(experiment, tmp_path)
+    before = (tmp_path / "state.safetensors").stat().st_mtime_ns
+    assert run(experiment, tmp_path) == first
+    assert (tmp_path / "state.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_experiment_is_refused(experiment, tmp_path):
+    run(experiment, tmp_path)
+    with pytest.raises(InputError, match=r"holds another experiment: its 'batch' is 16, not 8.*--out"):
+        run(replace(experiment, batch=8), tmp_path)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from vgm2p.algorithms import MeanFlowBC
+from vgm2p import runs
+runs.CHECKPOINT_SECONDS = 0
+e = runs.Experiment(sys.argv[1], MeanFlowBC(hidden=(16,)), updates=2000, batch=16, seeds=(0, 1),
+                    eval_every=1000, eval_episodes=2, log_every=5)
+runs.run(e, Path(sys.argv[2]))
+"""
+
+
+def test_killed_at_random_moments_a_run_ends_in_the_same_bits(hopper, tmp_path):
+    """Two kills, wherever they fall, against a run that nothing disturbed."""
+    command = lambda name: [sys.executable, "-c", CHILD, hopper, str(tmp_path / name)]  # noqa: E731
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    rng = np.random.default_rng()
+    for _ in range(2):
+        child = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(tmp_path / "killed" / "metrics.jsonl", child)
+        time.sleep(rng.uniform(0, 0.5))
+        child.kill()
+        child.wait()
+    subprocess.run(command("killed"), check=True, capture_output=True)
+    whole, killed = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "killed"))
+    for name in whole:
+        if name != "seconds":
+            np.testing.assert_array_equal(whole[name], killed[name], err_msg=name)
+    for log in ("metrics.jsonl", "evaluations.jsonl"):
+        steps = [[line["step"] for line in read_lines(tmp_path / n / log)] for n in ("whole", "killed")]
+        assert steps[0] == steps[1]
+
+
+def wait_for(path, child, seconds=120):
+    """Until the run has logged something new since it was started, or is over."""
+    size = path.stat().st_size if path.exists() else 0
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and child.poll() is None:
+        if path.exists() and path.stat().st_size > size:
+            return
+        time.sleep(0.01)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_is_named(experiment, tmp_path):
+    broken = replace(experiment, algorithm=BC(learning_rate=1e38, max_grad_norm=1e38, **TINY))
+    with pytest.raises(NonFiniteError, match=r"loss/policy is (nan|inf|-inf) for seed 0 before update"):
+        run(broken, tmp_path)
+
+
+def test_a_loaded_policy_acts_as_the_trained_one(experiment, tmp_path):
+    run(experiment, tmp_path)
+    policy = load_policy(tmp_path)
+    state, keys = np.random.default_rng(0).normal(size=(2, 5, 11)), seed_keys((0, 1))
+    action = policy.act(state, keys)
+    assert action.shape == (2, 5, 3, 1)
+    np.testing.assert_array_equal(action, load_policy(tmp_path).act(state, keys))
+    scores = [evaluate(p, task(experiment.task), 2) for p in (policy, load_policy(tmp_path))]
+    np.testing.assert_array_equal(scores[0][1].returns, scores[1][1].returns)
+    np.testing.assert_allclose(
+        scores[0][1].returns, read_lines(tmp_path / "evaluations.jsonl")[-1]["returns"][1], atol=0.01
+    )
+
+
+def test_noise_is_fresh_at_every_step(experiment, tmp_path):
+    run(experiment, tmp_path)
+    policy, state = load_policy(tmp_path).with_options(noise=1.0), np.zeros((2, 1, 11))
+    actions = [
+        policy.act(state, jax.vmap(jax.random.fold_in, (0, None))(seed_keys((0, 1)), t)) for t in range(2)
+    ]
+    assert (actions[0] != actions[1]).all()
+
+
+def test_an_option_that_the_algorithm_lacks_is_refused(experiment, tmp_path):
+    run(experiment, tmp_path)
+    with pytest.raises(InputError, match="unknown execution option 'guidence'"):
+        load_policy(tmp_path).with_options(guidence=2.0)
+
+
+def test_a_policy_of_another_shape_is_refused(experiment, tmp_path):
+    run(experiment, tmp_path)
+    path = tmp_path / "policy.safetensors"
+    tensors = load_file(path)
+    name = next(n for n in tensors if n.endswith("weight"))
+    save_file({**tensors, name: np.zeros((3, 3), np.float32)}, path)
+    with pytest.raises(InputError, match=r"policy of another shape"):
+        load_policy(tmp_path)
+
+
+def test_a_log_line_cut_by_a_kill_is_left_out(tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
+    assert read_lines(tmp_path / "x.jsonl") == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    "config", [VGM2P(), VGM2P(values=OMIGA(alpha=3.0), quantile=0.2), MeanFlowBC(), BC(), MixedIQL()]
+)
+def test_configurations_round_trip_through_json(config):
+    assert decode(json.loads(json.dumps(encode(config)))) == config
+    assert hash(decode(encode(config))) == hash(config)
+
+
+def test_unknown_fields_of_another_version_are_an_input_error():
+    with pytest.raises(InputError, match="another version of vgm2p"):
+        decode({"class": "BC", "flavour": 1})
