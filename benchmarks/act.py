@@ -69,7 +69,7 @@ def main(options: Options) -> None:
         assert np.allclose(plain, act(params, obs, key), atol=1e-4), "NumPy and JAX disagree"
         kinds = {
             "jax": lambda act=act: jax.block_until_ready(act(params, obs, key)),
-            "numpy": lambda s=steps: numpy_act(params, np.asarray(obs), noise, chosen.guidance, s),
+            "numpy": lambda s=steps: numpy_act(params, np.asarray(obs), noise, algorithm.guidance, s),
         }
         for kind, function in kinds.items():
             found = microseconds(function, max(20, options.repeats // steps))

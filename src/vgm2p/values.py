@@ -10,8 +10,9 @@
 | L_V = abs(tau - 1[A < 0]) A^2 | `expectile_loss` | IQL 2110.06169, eq. 5 |
 | L_V = exp(A/alpha) + V/alpha | `omiga_loss` | OMIGA, its stationary point E[exp(A/alpha)] = 1 |
 | A = R(t) - V(s_t), R the rewards to come | `ReturnToGo` | Monte-Carlo policy evaluation; ours here |
+| A = R(0) - level, the whole episode's return | `EpisodeReturn` | as in return-filtered cloning; ours here |
 
-A value learner is a frozen dataclass with `init`, `loss` and `advantage`; the three below are
+A value learner is a frozen dataclass with `init`, `loss` and `advantage`; those below are
 interchangeable. Rewards come summed over `lookahead` steps (1: one-step TD) with `discount` applied.
 They are scaled by (1 - discount) over the data's standard deviation, so a value is a reward per step.
 """
@@ -225,7 +226,7 @@ class EpisodeReturn:
     and can't tell good moments from bad ones. No credit per agent.
     """
 
-    expectile: float = 0.5
+    expectile: float = 0.8
     discount: float = 0.99  # of no effect here; what the look-ahead of a transition is summed with
     lookahead: int = 1
 

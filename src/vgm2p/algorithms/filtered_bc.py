@@ -37,7 +37,7 @@ class FilteredBC:
     steps: (execution) jumps from noise to action.
     """
 
-    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = ReturnToGo()
+    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
     threshold: float = 0.0
     warmup: int = 500
     flow: MeanFlow = MeanFlow()

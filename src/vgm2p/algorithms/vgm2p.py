@@ -44,7 +44,7 @@ class Params(NamedTuple):
 class VGM2P:
     """Value-guidance MeanFlow policy. Fields marked (execution) may be changed after training.
 
-    values: the value learner: `ReturnToGo`, `MixedIQL` or `OMIGA`.
+    values: the value learner; the default knows whole episodes only, and did best (docs/results.md).
     label: "global": one label for the team from A_tot; "local": one per agent from its own share.
     threshold: an action is good when its advantage is at least this (rewards in standard deviations).
     quantile: if set, the best such share of each batch is good instead, whatever the threshold.
@@ -57,11 +57,11 @@ class VGM2P:
     steps: (execution) jumps from noise to action; 1 is the method.
     """
 
-    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = ReturnToGo()
+    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
     label: Literal["global", "local"] = "global"
     threshold: float = 0.0
     quantile: float | None = None
-    guidance: float = 2.0
+    guidance: float = 1.5
     guidance_max: float | None = None
     null_share: float = 0.2
     warmup: int = 500

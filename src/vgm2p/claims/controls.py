@@ -21,7 +21,7 @@ from vgm2p.runs import Experiment, changed_fields, load_policy, run
 from vgm2p.stats import interval, probability_of_improvement
 from vgm2p.tasks import task
 
-UPDATES, BATCH, SEEDS = 12_000, 64, (0, 1, 2)
+UPDATES, BATCH, SEEDS = 10_000, 64, (0, 1, 2)
 NOISES = (0.0, 0.5, 1.0)  # execution noise: the same scales for every method
 TEAMS_TIERS = [
     (team, tier)
@@ -33,7 +33,7 @@ TEAMS_TIERS = [
 def cells() -> list[Experiment]:
     """The experiments of the grid."""
     return [
-        Experiment(f"twin/{team}-{tier}", kind(), UPDATES, BATCH, SEEDS, eval_every=UPDATES // 3)
+        Experiment(f"twin/{team}-{tier}", kind(), UPDATES, BATCH, SEEDS, eval_every=UPDATES // 2)
         for team in TEAMS
         for tier in TIERS
         for kind in (VGM2P, BC, MeanFlowBC, FilteredBC)
