@@ -283,7 +283,7 @@ class BehaviourList:
 class ClaimControls:
     """Train VGM²P, bc, meanflow_bc and filtered_bc on six datasets, 3 seeds each, and record the scores.
 
-    Hours of two cores. Stopped and started again, it goes on; finished cells are skipped.
+    About forty minutes of two cores. Stopped and started again, it goes on; finished cells are skipped.
     """
 
     runs: Path = Path("runs/controls")
@@ -299,17 +299,27 @@ class ClaimControls:
         """Run the grid with a bar, then print the tables."""
         from vgm2p.claims import controls
 
-        if not self.table_only:
-            with _bar() as bar:
-                job = bar.add_task("cells", total=len(controls.cells()), note="")
+        claim(controls, self.runs, self.record, self.jobs, self.table_only)
 
-                def tick(line: str) -> None:
-                    bar.advance(job)
-                    bar.console.print(line)
 
-                controls.run_grid(self.runs, self.record, self.jobs, tick)
-        for noise in controls.NOISES:
-            out.print(f"\nexecution noise {noise}\n\n{controls.table(self.record, noise)}", highlight=False)
+@dataclass
+class ClaimStrength:
+    """Guidance strengths 1 to 5: asked of one network at execution, beside one network trained for each."""
+
+    runs: Path = Path("runs/strength")
+    """Folder of the runs."""
+    record: Path = Path("results/strength.jsonl")
+    """The record: one line per (network, seed)."""
+    jobs: int = 2
+    """Cells trained side by side, each on one core."""
+    table_only: bool = False
+    """Print the table of the record and train nothing."""
+
+    def run(self) -> None:
+        """Run the grid with a bar, then print the table."""
+        from vgm2p.claims import strength
+
+        claim(strength, self.runs, self.record, self.jobs, self.table_only)
 
 
 @dataclass
@@ -380,6 +390,25 @@ def train(experiment, folder: Path) -> None:
     out.print(f"picture: {folder / 'picture.png'}")
 
 
+def claim(module, runs: Path, record: Path, jobs: int, table_only: bool) -> None:
+    """Run the grid of a module of `claims` with a bar, unless only its tables are asked for; print them."""
+    from vgm2p.claims.grid import run_grid
+
+    cells, failures = module.cells(), []
+    if not table_only:
+        with _bar() as bar:
+            job = bar.add_task("cells", total=len(cells), note="")
+
+            def tick(line: str) -> None:
+                bar.advance(job)
+                bar.console.print(line)
+
+            failures = run_grid(cells, runs, record, jobs, tick)
+    print(module.tables(record))
+    if failures:
+        raise InputError("these cells failed: " + "; ".join(failures))
+
+
 def make_data(name: str, transitions: int | None, seed: int, threads: int | None) -> None:
     """Make one dataset with a bar and say how near it is to the published one."""
     from vgm2p.behaviour import twin
@@ -406,7 +435,7 @@ Data = (
 Behaviour = Annotated[BehaviourTrain, subcommand("train")] | Annotated[BehaviourList, subcommand("list")]
 
 
-Claims = Annotated[ClaimControls, subcommand("controls")]
+Claims = Annotated[ClaimControls, subcommand("controls")] | Annotated[ClaimStrength, subcommand("strength")]
 
 
 @dataclass

@@ -106,5 +106,5 @@ def _tier(rungs, tier, published) -> dict[str, float]:
         usable = np.flatnonzero(mean <= 1.1 * goal["max"])
         shares = fit_shares(mean[usable], std[usable], goal["mean"], goal["std"])
     else:
-        usable, shares = enclose(mean, goal["mean"])
+        usable, shares = (np.array(x) for x in enclose(mean, goal["mean"]))
     return {rungs[i]["file"]: round(float(s), 3) for i, s in zip(usable, shares, strict=True) if s >= 0.001}

@@ -10,7 +10,7 @@ from numpy import ndarray
 from vgm2p.types import Episodes
 
 Step = tuple[
-    Float[ndarray, "copies s"], Float[ndarray, "copies"], Bool[ndarray, "copies"], Bool[ndarray, "copies"]
+    Float[ndarray, "copies s"], Float[ndarray, " copies"], Bool[ndarray, " copies"], Bool[ndarray, " copies"]
 ]
 
 
@@ -23,7 +23,7 @@ class VecEnv(Protocol):
 
     copies: int
     horizon: int
-    running: Bool[ndarray, "copies"]
+    running: Bool[ndarray, " copies"]
 
     def reset(self, seed: int) -> Float[ndarray, "copies s"]:
         """Start an episode in every copy."""
@@ -33,7 +33,7 @@ class VecEnv(Protocol):
         """Advance the running copies."""
         ...
 
-    def restart(self, where: Bool[ndarray, "copies"]) -> Float[ndarray, "copies s"]:
+    def restart(self, where: Bool[ndarray, " copies"]) -> Float[ndarray, "copies s"]:
         """Start an episode in the copies of `where`."""
         ...
 

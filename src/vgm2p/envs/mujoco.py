@@ -72,7 +72,7 @@ class MujocoVec:
         self._torso = np.zeros(self.copies)
         return self.restart(np.ones(self.copies, bool))
 
-    def restart(self, where: Bool[ndarray, "copies"]) -> Float[ndarray, "copies s"]:
+    def restart(self, where: Bool[ndarray, " copies"]) -> Float[ndarray, "copies s"]:
         """Begin a new episode in the copies of `where`; returns the state of all copies."""
         nq, nv, scale = self.model.nq, self.model.nv, self.robot.reset_noise
         for i in np.flatnonzero(where):
@@ -87,12 +87,12 @@ class MujocoVec:
         return self.state()
 
     def step(
-        self, action: Float[ndarray, "copies *a"]
+        self, action: Float[ndarray, " copies *a"]
     ) -> tuple[
         Float[ndarray, "copies s"],
-        Float[ndarray, "copies"],
-        Bool[ndarray, "copies"],
-        Bool[ndarray, "copies"],
+        Float[ndarray, " copies"],
+        Bool[ndarray, " copies"],
+        Bool[ndarray, " copies"],
     ]:
         """Advance the running copies by one control step.
 
@@ -122,7 +122,7 @@ class MujocoVec:
         velocity = self._physics[:, 1 + nq : 1 + nq + nv]
         return np.concatenate([position, np.clip(velocity, -limit, limit)], axis=1)
 
-    def pose(self, copy: int) -> tuple[Float[ndarray, "q"], Float[ndarray, "v"]]:
+    def pose(self, copy: int) -> tuple[Float[ndarray, " q"], Float[ndarray, " v"]]:
         """Positions and velocities of one copy, for the renderer."""
         nq, nv = self.model.nq, self.model.nv
         return self._physics[copy, 1 : 1 + nq], self._physics[copy, 1 + nq : 1 + nq + nv]

@@ -32,7 +32,7 @@ class MatrixGame:
         del seed
         return self.restart(np.ones(self.copies, bool))
 
-    def restart(self, where: Bool[ndarray, "copies"]) -> Float[ndarray, "copies s"]:
+    def restart(self, where: Bool[ndarray, " copies"]) -> Float[ndarray, "copies s"]:
         """Begin a new round."""
         self.running = where.copy()
         return np.zeros((self.copies, 1))

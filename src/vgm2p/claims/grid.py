@@ -1,0 +1,107 @@
+"""Grids of runs: cells in parallel processes, finished ones skipped, one record line per seed."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vgm2p.data.store import read_json, replace_file, write_json
+from vgm2p.evaluate import evaluate
+from vgm2p.runs import Experiment, changed_fields, load_policy, run
+from vgm2p.tasks import task
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid and the execution options that its last checkpoint is scored with.
+
+    name: the run's folder below the grid's root, after the task's.
+    options: a list of execution options, such as ({"noise": 0.0}, {"noise": 1.0}).
+    """
+
+    name: str
+    experiment: Experiment
+    options: tuple[tuple[tuple[str, float], ...], ...]
+
+    def folder(self, root: Path) -> Path:
+        """Where the run lies."""
+        return root / self.experiment.task / self.name
+
+
+def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Callable[[str], Any]) -> list[str]:
+    """Train and score every cell, `jobs` at a time on one core each; writes the record after each.
+
+    `tick` hears of each finished cell. A cell that fails does not stop the others; returns the failures.
+    """
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    spawn, failures = multiprocessing.get_context("spawn"), []
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        waiting = {pool.submit(_run_cell, root, cell): cell for cell in cells}
+        for future in as_completed(waiting):
+            cell, error = waiting[future], future.exception()
+            if error:
+                failures.append(f"{cell.experiment.task} {cell.name}: {error}")
+            tick(failures[-1] if error else future.result())
+            write_record(cells, root, record)
+    return failures
+
+
+def write_record(cells: list[Cell], root: Path, record: Path) -> None:
+    """One line per finished (cell, seed), in the grid's order."""
+    lines = [json.dumps(line) + "\n" for cell in cells for line in _lines(cell, root)]
+    replace_file(record, lambda p: p.write_text("".join(lines)))
+
+
+def read_record(record: Path) -> list[dict]:
+    """The lines of a record."""
+    return [json.loads(text) for text in record.read_text().splitlines()]
+
+
+def label(options: tuple[tuple[str, float], ...]) -> str:
+    """Execution options as they stand in a record: "noise=0.0"."""
+    return ",".join(f"{name}={value}" for name, value in options)
+
+
+def _run_cell(root, cell) -> str:
+    folder, experiment = cell.folder(root), cell.experiment
+    result = run(experiment, folder)
+    path = folder / "options.json"
+    scores = read_json(path) if path.exists() else {}
+    for options in cell.options:
+        if label(options) not in scores:
+            policy = load_policy(folder).with_options(**dict(options))
+            episodes = evaluate(policy, task(experiment.task), experiment.eval_episodes)
+            scores[label(options)] = [e.returns.round(1).tolist() for e in episodes]
+            write_json(path, scores)
+    return f"{experiment.task} {cell.name}: return {result['mean']:.0f}"
+
+
+def _lines(cell, root) -> list[dict]:
+    path = cell.folder(root) / "options.json"
+    scores = read_json(path) if path.exists() else {}
+    if any(label(options) not in scores for options in cell.options):
+        return []
+    result = read_json(cell.folder(root) / "result.json")
+    return [
+        {
+            "task": result["task"],
+            "algorithm": result["algorithm"],
+            "name": cell.name,
+            "seed": seed,
+            "fields": changed_fields(cell.experiment.algorithm),
+            "updates": result["updates"],
+            "batch": cell.experiment.batch,
+            "returns": result["returns"][i],
+            "returns_with": {name: returns[i] for name, returns in scores.items()},
+            "data_mean": result["data_mean"],
+            "data_std": result["data_std"],
+            "seconds": round(result["seconds"] / len(result["seeds"]), 1),
+            "versions": result["versions"],
+            "device": result["device"],
+        }
+        for i, seed in enumerate(result["seeds"])
+    ]

@@ -1,0 +1,46 @@
+"""Guidance strength: chosen at execution from one network, beside networks trained for one strength each."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vgm2p.algorithms import VGM2P
+from vgm2p.claims.controls import BATCH, SEEDS, UPDATES
+from vgm2p.claims.grid import Cell, label, read_record
+from vgm2p.runs import Experiment
+from vgm2p.stats import interval
+
+TASK = "twin/6halfcheetah-medium-replay"
+STRENGTHS = (1.0, 1.5, 2.0, 3.0, 5.0)
+
+
+def cells() -> list[Cell]:
+    """One run that is told w, and one for each w."""
+
+    def cell(name, algorithm, options):
+        experiment = Experiment(TASK, algorithm, UPDATES, BATCH, SEEDS, eval_every=UPDATES // 2)
+        return Cell(name, experiment, options)
+
+    asked = tuple((("guidance", w),) for w in STRENGTHS)
+    one = cell("any_strength", VGM2P(guidance_max=max(STRENGTHS)), asked)
+    return [one, *(cell(f"strength_{w}", VGM2P(guidance=w), ((("guidance", w),),)) for w in STRENGTHS)]
+
+
+def tables(record: Path) -> str:
+    """Markdown: mean return and interval over seeds for every strength, both ways."""
+    lines = read_record(record)
+    rows = ["| w | chosen at execution | trained for it |", "|---|---|---|"]
+    for w in STRENGTHS:
+        options = label((("guidance", w),))
+        rows.append(
+            f"| {w} | {_text(lines, 'any_strength', options)} | {_text(lines, f'strength_{w}', options)} |"
+        )
+    return "\n".join(rows)
+
+
+def _text(lines, name, options):
+    seeds = np.array([np.mean(line["returns_with"][options]) for line in lines if line["name"] == name])
+    if not len(seeds):
+        return "not run"
+    low, high = interval(seeds)
+    return f"{seeds.mean():.0f} [{low:.0f}, {high:.0f}]"
