@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Most of a test's time is compilation: compile quickly rather than for speed. Set before JAX is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import pytest
 
 from vgm2p.behaviour import twin

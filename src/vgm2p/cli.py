@@ -53,13 +53,13 @@ class Train:
     """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
-    updates: int = 20_000
+    updates: int = 10_000
     """Gradient updates per seed."""
-    batch: int = 256
+    batch: int = 64
     """Transitions per update; every agent of each is used."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds, all in this one run."""
-    eval_every: int = 5_000
+    eval_every: int = 2_500
     """Updates between evaluations; the last checkpoint is always evaluated."""
     eval_episodes: int = 32
     """Episodes per seed and evaluation."""
@@ -328,7 +328,7 @@ class Demo:
 
     out: Path = Path("runs/demo")
     """Folder for the run, the picture and the film."""
-    task: str = "twin/6halfcheetah-medium"
+    task: str = "twin/6halfcheetah-medium-replay"
     """The dataset, made at a tenth of its size if it is not there."""
     updates: int = 10_000
     """Gradient updates per seed."""
@@ -345,7 +345,7 @@ class Demo:
         where = task(self.task)
         if not (home() / where.id / "card.json").exists():
             make_data(where.id, where.published_transitions // 10, 0, None)
-        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds, eval_every=2_500)
+        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds)
         train(experiment, self.out)
         earned = film(load_policy(self.out), where, self.out / "team.mp4")
         out.print(f"film: {self.out / 'team.mp4'} (return {earned:.0f} in the part that is shown)")

@@ -44,18 +44,20 @@ _CLASSES = {c.__name__: c for c in (*ALGORITHMS.values(), MeanFlow, *values.LEAR
 
 @dataclass(frozen=True)
 class Experiment:
-    """One algorithm on one task, for some seeds.
+    """One algorithm on one task, for some seeds. The defaults suit two cores and no GPU.
 
+    updates: gradient updates per seed, over which the learning rate falls to zero.
+    batch: transitions per update; every agent of each is used.
     regress: what flows and Gaussians learn: the logged action ("raw") or what the motors saw ("clipped").
     standardise: how observations are scaled ("dataset", or OMIGA's per-"vector" way).
     """
 
     task: str
     algorithm: Algorithm
-    updates: int = 20_000
-    batch: int = 256
+    updates: int = 10_000
+    batch: int = 64
     seeds: tuple[int, ...] = (0, 1, 2)
-    eval_every: int = 5_000
+    eval_every: int = 2_500
     eval_episodes: int = 32
     log_every: int = 250
     regress: str = "raw"

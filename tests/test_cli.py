@@ -1,0 +1,127 @@
+"""The command line as people type it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vgm2p.cli import main
+
+TINY = ["--updates", "20", "--batch", "16", "--seeds", "0", "--eval-every", "20", "--eval-episodes", "1"]
+
+
+def fails(args, capsys) -> str:
+    """The message on standard error of a command that must fail."""
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture(scope="module")
+def trained(hopper, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    main(["train", hopper, "--out", str(folder), *TINY, "bc", "--hidden", "16"])
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["demo"],
+        ["train"],
+        ["evaluate"],
+        ["play"],
+        *(["data", x] for x in ("list", "make", "show")),
+        *(["behaviour", x] for x in ("list", "train")),
+        *(["claims", x] for x in ("controls", "strength")),
+    ],
+)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert len(capsys.readouterr().out) > 200
+
+
+def test_train_says_the_score_beside_the_data_and_draws_it(trained, capsys):
+    assert json.loads((trained / "result.json").read_text())["updates"] == 20
+    assert (trained / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_prints_a_score(trained, capsys):
+    main(["evaluate", str(trained), "--episodes", "1", "--noise", "0"])
+    assert "twin/3hopper-medium: return" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["mp4", "gif"])
+def test_play_writes_a_film(trained, tmp_path, ending):
+    film = tmp_path / f"team.{ending}"
+    main(["play", str(trained), "--video", str(film), "--seconds", "0.2"])
+    assert film.stat().st_size > 1000
+
+
+def test_play_refuses_other_endings(trained, capsys):
+    assert "end the name in .mp4 or .gif" in fails(["play", str(trained), "--video", "x.avi"], capsys)
+
+
+def test_data_list_and_show(hopper, tmp_path, capsys):
+    main(["data", "list"])
+    assert "twin/2ant-expert" in capsys.readouterr().out
+    main(["data", "show", hopper, "--picture", str(tmp_path / "returns.png")])
+    assert "nearest published set: OMIGA 3hopper-medium," in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "returns.png").exists()
+
+
+def test_behaviour_list_shows_the_ladders(capsys):
+    main(["behaviour", "list"])
+    out = capsys.readouterr().out
+    assert all(robot in out for robot in ("halfcheetah", "hopper", "ant"))
+
+
+def test_unknown_task_names_the_nearest(capsys):
+    message = fails(["train", "twin/3hoper-medium", "bc"], capsys)
+    assert "did you mean twin/3hopper-medium" in message
+
+
+def test_missing_data_names_the_command(capsys):
+    assert "vgm2p data make twin/2ant-expert" in fails(["train", "twin/2ant-expert", "bc"], capsys)
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path, capsys):
+    assert "experiment.json does not exist" in fails(["evaluate", str(tmp_path)], capsys)
+
+
+def test_an_option_the_algorithm_lacks_is_an_error(trained, capsys):
+    assert "unknown execution option 'guidance'" in fails(
+        ["evaluate", str(trained), "--guidance", "2"], capsys
+    )
+
+
+def test_importing_the_package_loads_no_simulator_or_plotting():
+    heavy = ["mujoco", "gymnasium", "matplotlib", "imageio"]
+    code = f"import vgm2p, sys; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_a_missing_extra_is_named(trained):
+    """A child process that can't import MuJoCo."""
+    code = (
+        "import sys; sys.modules['mujoco'] = None\n"
+        "from vgm2p.cli import main\n"
+        f"main(['play', {str(trained)!r}])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 2
+    assert 'pip install "vgm2p[mujoco' in out.stderr.replace("\n", " ")
+    assert "Traceback" not in out.stderr
+
+
+def test_readme_names_commands_that_exist():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert "make demo" in readme
+    assert "make test" in readme
