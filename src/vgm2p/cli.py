@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from tyro.conf import Positional, arg, subcommand
@@ -49,7 +50,7 @@ class Train:
 
     task: Positional[str]
     """The task, such as twin/3hopper-medium (`vgm2p data list` shows all)."""
-    algorithm: Algorithms
+    algorithm: Annotated[Algorithms, arg(name="")]
     """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
@@ -488,7 +489,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         command.run()
     except (InputError, ArithmeticError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {error}", highlight=False)
+        Console(stderr=True).print("[bold red]error:[/bold red]", escape(str(error)), highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; run the same command again to go on from the last checkpoint")

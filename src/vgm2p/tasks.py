@@ -60,8 +60,10 @@ class Task:
 
     def make_env(self, copies: int, threads: int | None = None) -> VecEnv:
         """The environment that scores policies for this task."""
-        from vgm2p.envs.mujoco import MujocoVec
-
+        try:
+            from vgm2p.envs.mujoco import MujocoVec
+        except ModuleNotFoundError as error:
+            raise InputError(f'task {self.id!r} needs: pip install "vgm2p[mujoco]"') from error
         return MujocoVec(self.robot, copies, threads)
 
     def load_data(self) -> Dataset:

@@ -1,8 +1,9 @@
 """Short films of a team, rendered without a display."""
 
-import os
+import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from vgm2p.data.store import replace_file
@@ -18,15 +19,13 @@ def film(policy, task, path: Path, seed: int = 0, seconds: float = 10.0) -> floa
     """
     if path.suffix not in (".mp4", ".gif"):
         raise InputError(f"can't write a video to {path}: end the name in .mp4 or .gif")
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    env = task.make_env(1, threads=1)
     try:
         import imageio.v2 as imageio
-        import jax
         import mujoco
     except ModuleNotFoundError as error:
         raise InputError(f'a video needs {error.name}: pip install "vgm2p[mujoco,video]"') from error
 
-    env = task.make_env(1, threads=1)
     renderer = mujoco.Renderer(env.model, SIZE, SIZE)
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False  # shadows cost 6 to 9 times the rest
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
@@ -54,6 +53,9 @@ def film(policy, task, path: Path, seed: int = 0, seconds: float = 10.0) -> floa
     env.close()
     renderer.close()
     rate = round(1 / (env.dt * every))
-    target = path.resolve()
-    replace_file(target, lambda p: imageio.mimsave(p, frames, format=path.suffix[1:].upper(), fps=rate))
+    speed = {"fps": rate} if path.suffix == ".mp4" else {"duration": 1000 / rate}
+    with warnings.catch_warnings():
+        # JAX warns of any fork; this one turns into ffmpeg at once.
+        warnings.filterwarnings("ignore", message="os.fork")
+        replace_file(path, lambda p: imageio.mimsave(p, frames, **speed))
     return total

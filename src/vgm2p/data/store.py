@@ -28,7 +28,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
     Raises InputError where the folder can't be written or the disk is full; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)

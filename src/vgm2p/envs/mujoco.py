@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# How to render is settled when MuJoCo is first imported; EGL needs no display.
+os.environ.setdefault("MUJOCO_GL", "egl")
+
 import mujoco
 import numpy as np
 from jaxtyping import Bool, Float
