@@ -121,10 +121,9 @@ class Evaluate:
         where = task(read_json(self.run_folder / "experiment.json")["task"])
         episodes = evaluate(policy, where, self.episodes, self.seed)
         means = np.array([e.returns.mean() for e in episodes])
-        low, high = interval(means)
         lengths = np.concatenate([e.lengths for e in episodes]).mean()
         out.print(
-            f"{where.id}: return {means.mean():.0f}, 95 % interval over seeds [{low:.0f}, {high:.0f}], "
+            f"{where.id}: return {means.mean():.0f}, {_interval_text(interval(means))}, "
             f"per seed {means.round().astype(int).tolist()}, episode length {lengths:.0f}"
         )
 
@@ -382,13 +381,19 @@ def train(experiment, folder: Path) -> None:
         returns,
         folder / "picture.png",
     )
-    low, high = result["interval"]
     out.print(
         f"[bold]{result['algorithm']} on {result['task']}[/bold]: return {result['mean']:.0f}, "
-        f"95 % interval over {len(result['seeds'])} seeds [{low:.0f}, {high:.0f}]; "
+        f"{_interval_text(result['interval'])}; "
         f"the data's episodes: {result['data_mean']:.0f} ± {result['data_std']:.0f}"
     )
     out.print(f"picture: {folder / 'picture.png'}")
+
+
+def _interval_text(bounds: tuple[float, float]) -> str:
+    low, high = bounds
+    return (
+        "one seed, so no interval" if np.isnan(low) else f"95 % interval over seeds {low:.0f} to {high:.0f}"
+    )
 
 
 def claim(module, runs: Path, record: Path, jobs: int, table_only: bool) -> None:
@@ -483,9 +488,14 @@ Command = (
 )
 
 
-def main(args: list[str] | None = None) -> None:
+def parse(args: list[str] | None = None):
     """Offline multi-agent reinforcement learning with one-step flow policies."""
-    command = tyro.cli(Command, prog="vgm2p", description=main.__doc__, args=args)  # type: ignore[arg-type]
+    return tyro.cli(Command, prog="vgm2p", description=parse.__doc__, args=args)  # type: ignore[arg-type]
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one command; bad input ends with status 2 and a message, an interrupt with 130."""
+    command = parse(args)
     try:
         command.run()
     except (InputError, ArithmeticError) as error:

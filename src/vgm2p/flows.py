@@ -101,21 +101,16 @@ def sample(u: Field, noise: Float[Array, "*b a"], steps: int = 1) -> Float[Array
 
 @dataclass(frozen=True)
 class MeanFlow:
-    """How average velocities are trained.
-
-    times: law of the interval's ends, two draws put in order; "uniform" (improved on actions in our toy
-      runs) or "logit-normal" (-0.4, 1), MeanFlow's.
-    anchors: share of the rows with r = t, where the loss is plain flow matching.
-    power: p of the adaptive row weight 1 / (loss + 0.01)^p. MeanFlow uses 1, which on low-dimensional
-      actions seeks modes; 0 is unbiased.
-    tangent: which velocity carries the derivative: the "network"'s own marginal velocity, the EMA
-      network's ("ema") or the noisy "sample" v (MeanFlow's).
-    """
+    """How average velocities are trained."""
 
     times: Literal["uniform", "logit-normal"] = "uniform"
+    """Law of the interval: two draws put in order, "uniform" or MeanFlow's "logit-normal" (-0.4, 1)."""
     anchors: float = 0.5
+    """Share of the rows with r = t, where the loss is plain flow matching."""
     power: float = 0.0
+    """p of the row weight 1 / (loss + 0.01)^p. MeanFlow's 1 seeks modes on actions; 0 is unbiased."""
     tangent: Literal["network", "ema", "sample"] = "network"
+    """Velocity that carries du/dt: the network's own, its EMA's, or the noisy sample v (MeanFlow's)."""
 
     def anchor_rows(self, rows: int) -> int:
         """How many leading rows of a batch have r = t (the rows of a batch are exchangeable)."""

@@ -123,9 +123,13 @@ class MixedIQL:
     """In-sample values with an expectile, mixed over agents (IQL's losses on OMIGA's decomposition)."""
 
     discount: float = 0.99
+    """Factor per step on later rewards."""
     lookahead: int = 1
+    """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
     expectile: float = 0.9
+    """0.5 is the mean of what followed, 1 the best of it."""
     hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers."""
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TeamValues:
         """Fresh networks."""
@@ -154,9 +158,13 @@ class OMIGA:
     """OMIGA's critic: the same decomposition, its exponential value loss on each agent's share."""
 
     discount: float = 0.99
+    """Factor per step on later rewards."""
     lookahead: int = 1
+    """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
     alpha: float = 10.0
+    """Temperature: larger is nearer to the mean."""
     hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers."""
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TeamValues:
         """Fresh networks."""
@@ -189,9 +197,13 @@ class ReturnToGo:
     """
 
     discount: float = 0.99
+    """Factor per step on later rewards."""
     lookahead: int = 1000
+    """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
     expectile: float = 0.5
+    """0.5 is the mean of what followed, 1 the best of it."""
     hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers."""
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> MLP:
         """A fresh V(s)."""
@@ -227,8 +239,11 @@ class EpisodeReturn:
     """
 
     expectile: float = 0.8
-    discount: float = 0.99  # of no effect here; what the look-ahead of a transition is summed with
+    """0.5 is the mean of what followed, 1 the best of it."""
+    discount: float = 0.99
+    """Has no part here; what a transition's rewards are summed with."""
     lookahead: int = 1
+    """Has no part here; how many steps' rewards a transition sums."""
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> Level:
         """The mean of the (standardised) returns."""

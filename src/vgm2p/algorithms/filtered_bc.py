@@ -30,25 +30,32 @@ class Params(NamedTuple):
 
 @dataclass(frozen=True)
 class FilteredBC:
-    """MeanFlow cloning of the rows whose global advantage reaches `threshold`.
-
-    warmup: updates during which every row is cloned, while the values settle.
-    noise: (execution) scale of the latent noise, 1 = sample the learned distribution, 0 = its centre.
-    steps: (execution) jumps from noise to action.
-    """
+    """MeanFlow cloning of the rows whose global advantage reaches a threshold."""
 
     values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
+    """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
+    """An action is good when its advantage is at least this (in standard deviations)."""
     warmup: int = 500
+    """Updates during which every action counts as good, while the values settle."""
     flow: MeanFlow = MeanFlow()
+    """How average velocities are trained."""
     hidden: tuple[int, ...] = (256, 256)
+    """Widths of the policy's hidden layers."""
     activation: Activation = "gelu"
+    """Between the policy's layers."""
     learning_rate: float = 1e-3
+    """Adam's, falling to zero along a cosine over the planned updates."""
     max_grad_norm: float = 1.0
+    """Longest gradient that passes unclipped, values and policy each by itself."""
     value_rate: float = 0.005
+    """How fast the slow values follow, per update."""
     policy_rate: float = 0.001
+    """How fast the slow policy, which guides and acts, follows per update."""
     noise: float = 0.5
+    """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
+    """(execution) Jumps from noise to action; 1 is the method."""
 
     @property
     def discount(self) -> float:

@@ -25,22 +25,28 @@ class Params(NamedTuple):
 
 @dataclass(frozen=True)
 class MeanFlowBC:
-    """MeanFlow behaviour cloning.
-
-    noise: (execution) scale of the latent noise, 1 = sample the learned distribution, 0 = its centre.
-    steps: (execution) jumps from noise to action.
-    """
+    """MeanFlow behaviour cloning."""
 
     flow: MeanFlow = MeanFlow()
+    """How average velocities are trained."""
     hidden: tuple[int, ...] = (256, 256)
+    """Widths of the policy's hidden layers."""
     activation: Activation = "gelu"
+    """Between the policy's layers."""
     learning_rate: float = 1e-3
+    """Adam's, falling to zero along a cosine over the planned updates."""
     max_grad_norm: float = 1.0
+    """Longest gradient that passes unclipped, values and policy each by itself."""
     policy_rate: float = 0.001
+    """How fast the slow policy, which guides and acts, follows per update."""
     noise: float = 0.5
+    """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
+    """(execution) Jumps from noise to action; 1 is the method."""
     discount: float = 0.99
+    """Has no part in cloning; what a transition's rewards are summed with."""
     lookahead: int = 1
+    """Has no part in cloning; how many steps' rewards a transition sums."""
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""

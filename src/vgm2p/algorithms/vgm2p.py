@@ -42,38 +42,42 @@ class Params(NamedTuple):
 
 @dataclass(frozen=True)
 class VGM2P:
-    """Value-guidance MeanFlow policy. Fields marked (execution) may be changed after training.
-
-    values: the value learner; the default knows whole episodes only, and did best (docs/results.md).
-    label: "global": one label for the team from A_tot; "local": one per agent from its own share.
-    threshold: an action is good when its advantage is at least this (rewards in standard deviations).
-    quantile: if set, the best such share of each batch is good instead, whatever the threshold.
-    guidance: (execution) strength w asked for, 1 = plain conditional cloning; when `guidance_max` is
-      unset also the one strength that is trained.
-    guidance_max: if set, w is drawn per row, log-uniform in [1, this], and the network is told it.
-    null_share: share of the policy's rows that train the unconditional flow.
-    warmup: updates during which every action counts as good, while the values settle.
-    noise: (execution) scale of the latent noise, 1 = sample the learned distribution, 0 = its centre.
-    steps: (execution) jumps from noise to action; 1 is the method.
-    """
+    """Value-guidance MeanFlow policy. Fields marked (execution) may be changed after training."""
 
     values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
+    """Tells how much better than expected an action was; whole-episode returns did best."""
     label: Literal["global", "local"] = "global"
+    """One label for the team from A_tot ("global"), or one per agent from its own share ("local")."""
     threshold: float = 0.0
+    """An action is good when its advantage is at least this (in standard deviations)."""
     quantile: float | None = None
+    """If set, the best such share of each batch is good, whatever the threshold."""
     guidance: float = 1.5
+    """(execution) Strength w: 1 clones the good, more goes beyond. Trained for unless guidance_max is set."""
     guidance_max: float | None = None
+    """If set, w is drawn per row, log-uniform in [1, this]; any w may then be asked for."""
     null_share: float = 0.2
+    """Share of the policy's rows that train the unconditional flow."""
     warmup: int = 500
+    """Updates during which every action counts as good, while the values settle."""
     flow: MeanFlow = MeanFlow(tangent="ema")
+    """How average velocities are trained."""
     hidden: tuple[int, ...] = (256, 256)
+    """Widths of the policy's hidden layers."""
     activation: Activation = "gelu"
+    """Between the policy's layers."""
     learning_rate: float = 1e-3
+    """Adam's, falling to zero along a cosine over the planned updates."""
     max_grad_norm: float = 1.0
+    """Longest gradient that passes unclipped, values and policy each by itself."""
     value_rate: float = 0.005
+    """How fast the slow values follow, per update."""
     policy_rate: float = 0.001
+    """How fast the slow policy, which guides and acts, follows per update."""
     noise: float = 0.5
+    """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
+    """(execution) Jumps from noise to action; 1 is the method."""
 
     @property
     def discount(self) -> float:

@@ -1,0 +1,76 @@
+"""The documents tell the truth: commands parse, the first experiment runs, tables come from the records."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vgm2p.claims import controls, strength
+from vgm2p.cli import main, parse
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+SMALLER = {"100000": "3000", "5000": "20", "5_000": "20", "episodes=32": "episodes=1"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.S)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def smaller(text: str) -> str:
+    for large, small in SMALLER.items():
+        text = text.replace(large, small)
+    return text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_in_the_docs_parses(page):
+    for command in commands(page):
+        if command[0] == "vgm2p":
+            parse(command[1:])
+        else:
+            assert command[0] == "make"
+            assert f"\n{command[1]}:" in (ROOT / "Makefile").read_text()
+
+
+def test_the_first_experiment_of_the_readme_runs(tmp_path, monkeypatch, data_home):
+    """As printed, at smaller sizes; the shell block first, then the Python one."""
+    monkeypatch.chdir(tmp_path)
+    first = [c for c in commands(ROOT / "README.md") if c[0] == "vgm2p"]
+    assert [c[1] for c in first] == ["data", "train", "evaluate", "play"]
+    for command in first:
+        extra = ["--seconds", "0.2"] if command[1] == "play" else []
+        main([smaller(word) for word in command[1:]] + extra)
+    assert (tmp_path / "hopper.gif").stat().st_size > 1000
+    (code,) = blocks(ROOT / "README.md", "python")
+    exec(smaller(code).replace("runs/hopper", "runs/python"), {})
+    assert (tmp_path / "runs/python/result.json").exists()
+
+
+@pytest.mark.parametrize("claim", [controls, strength], ids=["controls", "strength"])
+def test_tables_of_results_come_from_the_record(claim):
+    name = claim.__name__.split(".")[-1]
+    page = (ROOT / "docs/results.md").read_text()
+    (shown,) = re.findall(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", page, flags=re.S)
+    assert shown == claim.tables(ROOT / f"results/{name}.jsonl")
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_benchmarks_have_help():
+    for script in sorted((ROOT / "benchmarks").glob("*.py")):
+        out = subprocess.run([sys.executable, script, "--help"], capture_output=True, env=os.environ)
+        assert out.returncode == 0, script
