@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import tyro
 
-from vgm2p.algorithms import VGM2P
+from vgm2p.algorithms import VGM2P, Fit
 from vgm2p.runs import Experiment, prepare
 
 
@@ -55,7 +55,7 @@ def numpy_act(params, obs, noise, guidance, steps):
 
 
 def main(options: Options) -> None:
-    algorithm = VGM2P(hidden=options.hidden)
+    algorithm = VGM2P(fit=Fit(hidden=options.hidden))
     setup = prepare(Experiment(options.task, algorithm, seeds=(0,)))
     params = algorithm.init(setup.spec, jax.random.key(0)).target
     obs = setup.view.obs(np.zeros(setup.spec.state_dim, np.float32))

@@ -23,7 +23,7 @@ def fails(args, capsys) -> str:
 @pytest.fixture(scope="module")
 def trained(hopper, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    main(["train", hopper, "--out", str(folder), *TINY, "bc", "--hidden", "16"])
+    main(["train", hopper, "--out", str(folder), *TINY, "bc", "--fit.hidden", "16"])
     return folder
 
 

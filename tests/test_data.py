@@ -14,7 +14,7 @@ from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
 from vgm2p.errors import InputError
 from vgm2p.tasks import TASKS, nearest_published, task
-from vgm2p.types import Spec
+from vgm2p.types import Sampling
 from vgm2p.view import TeamView
 
 
@@ -37,14 +37,10 @@ def plain_view(n=2):
     return TeamView(jnp.zeros(2), jnp.ones(2), n)
 
 
-def spec_of(view):
-    return Spec(("a", "b"), view.obs_dim, 2, Continuous(1), 10)
-
-
 @pytest.mark.parametrize("lookahead", [1, 2, 3, 1000])
 def test_look_ahead_agrees_with_a_plain_loop(lookahead):
     data, gamma = episodes(), 0.9
-    replay = data.replay(spec_of(plain_view()), plain_view(), gamma, lookahead)
+    replay = data.replay(plain_view(), Sampling(discount=gamma, lookahead=lookahead))
     scale, t = (1 - gamma) / data.reward.std(), 0
     outcome = np.repeat(data.returns, data.lengths)
     outcome = (outcome - outcome.mean()) / outcome.std()
@@ -64,7 +60,7 @@ def test_look_ahead_agrees_with_a_plain_loop(lookahead):
 
 def test_no_sample_crosses_an_episode_border():
     data, view = episodes(), plain_view()
-    batch = data.replay(spec_of(view), view, 0.9).sample(Continuous(1), 500, jax.random.key(0))
+    batch = data.replay(view, Sampling(discount=0.9)).sample(Continuous(1), 500, jax.random.key(0))
     np.testing.assert_array_equal(batch.next_state[:, 0] - batch.state[:, 0], 1)
     last_rows = np.cumsum(data.lengths + 1) - 1
     assert not np.isin(batch.state[:, 0], last_rows).any()
@@ -72,7 +68,7 @@ def test_no_sample_crosses_an_episode_border():
 
 def test_only_true_ends_have_discount_zero():
     data, view = episodes(), plain_view()
-    replay = data.replay(spec_of(view), view, 0.9)
+    replay = data.replay(view, Sampling(discount=0.9))
     np.testing.assert_array_equal(np.flatnonzero(replay.discount == 0), [2])
 
 

@@ -143,7 +143,7 @@ def test_no_gradient_flows_through_target_derivative_or_tangent(tangent):
     def ours(p):
         field = lambda z, t, r, c: linear_field(p, z, t, r, c)  # noqa: E731
         target = sample.v + 0.5 * linear_field(p, sample.z, sample.t, sample.t, condition)
-        return flow.loss(field, sample, condition, target, ema)
+        return flow.loss(field, sample, condition, target, ema[flow.anchor_rows(32) :])
 
     z, v, t, r = sample
     carried = {"network": linear_field(params, z, t, t, condition), "ema": ema, "sample": v}[tangent]
@@ -164,6 +164,14 @@ def test_anchor_rows_and_only_they_have_equal_times():
     assert (sample.r[100:] < sample.t[100:]).all()
 
 
+def test_intervals_end_at_the_data_or_at_the_earlier_of_two_draws():
+    z = jnp.zeros((4000, 2))
+    at_data, drawn = (MeanFlow(anchors=0.0, to_data=b).draw(z, jax.random.key(0)) for b in (True, False))
+    np.testing.assert_array_equal(at_data.r, 0)
+    np.testing.assert_array_equal(at_data.t, drawn.t)
+    assert float(drawn.r.mean()) == pytest.approx(1 / 3, abs=0.02)
+
+
 @pytest.mark.parametrize("times", ["uniform", "logit-normal"])
 def test_draws_lie_on_the_straight_path(times):
     x = jax.random.normal(jax.random.key(0), (100, 2))
@@ -182,13 +190,15 @@ def test_loss_vanishes_at_the_exact_average_velocity_when_the_target_is_the_marg
         apart = average_velocity(z, t, jnp.where(near, t - 0.1, r))
         return jnp.where(near[..., None], marginal_velocity(z, t), apart)
 
-    loss = flow.loss(exact, Sample(z, v, t, r), jnp.zeros((512, 1)), marginal_velocity(z, t))
+    velocity = marginal_velocity(z, t)
+    far = velocity[flow.anchor_rows(512) :]
+    loss = flow.loss(exact, Sample(z, v, t, r), jnp.zeros((512, 1)), velocity, far)
     assert float(loss) < 1e-6
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_adaptive_weight_scales_rows_but_gives_no_gradient(power):
-    flow = MeanFlow(anchors=1.0, power=power)
+    flow = MeanFlow(anchors=1.0, power=power, tangent="sample")
     sample = flow.draw(jnp.ones((64, 1)), jax.random.key(0))
 
     def loss(a):

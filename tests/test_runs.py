@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from vgm2p.algorithms import BC, VGM2P, MeanFlowBC
+from vgm2p.algorithms import BC, VGM2P, Fit, MeanFlowBC
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, read_lines, run
@@ -20,7 +20,7 @@ from vgm2p.tasks import task
 from vgm2p.train import NonFiniteError, advance, init, seed_keys
 from vgm2p.values import OMIGA, MixedIQL, ReturnToGo
 
-TINY = {"hidden": (16,)}
+TINY = {"fit": Fit(hidden=(16,))}
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def test_a_folder_of_another_experiment_is_refused(experiment, tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from vgm2p.algorithms import MeanFlowBC
+from vgm2p.algorithms import Fit, MeanFlowBC
 from vgm2p import runs
 runs.CHECKPOINT_SECONDS = 0
-e = runs.Experiment(sys.argv[1], MeanFlowBC(hidden=(16,)), updates=2000, batch=16, seeds=(0, 1),
+e = runs.Experiment(sys.argv[1], MeanFlowBC(fit=Fit(hidden=(16,))), updates=2000, batch=16, seeds=(0, 1),
                     eval_every=1000, eval_episodes=2, log_every=5)
 runs.run(e, Path(sys.argv[2]))
 """
@@ -139,7 +139,7 @@ def wait_for(path, child, seconds=120):
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_is_named(experiment, tmp_path):
-    broken = replace(experiment, algorithm=BC(learning_rate=1e38, max_grad_norm=1e38, **TINY))
+    broken = replace(experiment, algorithm=BC(fit=Fit(hidden=(16,), learning_rate=1e38, max_grad_norm=1e38)))
     with pytest.raises(NonFiniteError, match=r"loss/policy is (nan|inf|-inf) for seed 0 before update"):
         run(broken, tmp_path)
 

@@ -4,7 +4,7 @@
 >>> result = run(Experiment("twin/3hopper-medium", VGM2P()), "runs/first")  # doctest: +SKIP
 """
 
-from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, FilteredBC, MeanFlowBC
+from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, FilteredBC, Fit, MeanFlowBC
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.policy import Policy
@@ -19,6 +19,7 @@ __all__ = [
     "VGM2P",
     "Experiment",
     "FilteredBC",
+    "Fit",
     "InputError",
     "MeanFlowBC",
     "Policy",

@@ -105,12 +105,14 @@ class MeanFlow:
 
     times: Literal["uniform", "logit-normal"] = "uniform"
     """Law of the interval: two draws put in order, "uniform" or MeanFlow's "logit-normal" (-0.4, 1)."""
+    to_data: bool = True
+    """Every interval ends at the data, r = 0, as the one jump that acts does; else at the earlier draw."""
     anchors: float = 0.5
     """Share of the rows with r = t, where the loss is plain flow matching."""
     power: float = 0.0
     """p of the row weight 1 / (loss + 0.01)^p. MeanFlow's 1 seeks modes on actions; 0 is unbiased."""
-    tangent: Literal["network", "ema", "sample"] = "network"
-    """Velocity that carries du/dt: the network's own, its EMA's, or the noisy sample v (MeanFlow's)."""
+    tangent: Literal["ema", "network", "sample"] = "ema"
+    """Velocity that carries du/dt: the network's EMA's, its own, or the noisy sample v (MeanFlow's)."""
 
     def anchor_rows(self, rows: int) -> int:
         """How many leading rows of a batch have r = t (the rows of a batch are exchangeable)."""
@@ -125,7 +127,8 @@ class MeanFlow:
             ends = jax.random.uniform(time_key, shape)
         else:
             ends = jax.nn.sigmoid(jax.random.normal(time_key, shape) - 0.4)
-        t, r = ends.max(0), ends.min(0)
+        t = ends.max(0)
+        r = jnp.zeros_like(t) if self.to_data else ends.min(0)
         anchored = jnp.arange(x.shape[0]) < self.anchor_rows(x.shape[0])
         r = jnp.where(jnp.expand_dims(anchored, tuple(range(1, t.ndim))), t, r)
         return Sample((1 - t)[..., None] * x + t[..., None] * noise, noise - x, t, r)
@@ -136,19 +139,18 @@ class MeanFlow:
         sample: Sample,
         condition: Any,
         target: Float[Array, "b *n a"],
-        ema_velocity: Float[Array, "b *n a"] | None = None,
+        ema_velocity: Float[Array, "far *n a"] | None = None,
     ) -> Float[Array, ""]:
         """Mean squared gap between V = u + (t - r) sg(du/dt) and sg(target).
 
-        `condition` is a pytree whose leaves start with axis b; `ema_velocity` is needed for that tangent.
-        The leading anchor rows need neither a derivative nor a tangent, and get none.
+        `condition` is a pytree whose leaves start with axis b. The leading anchor rows need neither a
+        derivative nor a tangent; `ema_velocity`, needed for that tangent, is for the rows `far` behind them.
         """
         k = self.anchor_rows(sample.z.shape[0])
-        near, far = _split((sample, condition, ema_velocity), k)
-        velocity = self._compound(u, *far)
+        (near, near_condition), (far, far_condition) = _split((sample, condition), k)
+        velocity = self._compound(u, far, far_condition, ema_velocity)
         if k:
-            s, c, _ = near
-            velocity = jnp.concatenate([u(s.z, s.t, s.t, c), velocity])
+            velocity = jnp.concatenate([u(near.z, near.t, near.t, near_condition), velocity])
         error = jnp.square(velocity - stop_gradient(target)).sum(-1)
         error = error / stop_gradient(error + 0.01) ** self.power
         return error.mean()

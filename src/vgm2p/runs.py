@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 
 from vgm2p import values
 from vgm2p.algorithms import ALGORITHMS
-from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.algorithms.algorithm import Algorithm, Fit
 from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
 from vgm2p.data.store import read_json, read_tensors, replace_file, write_json
@@ -39,7 +39,7 @@ from vgm2p.types import Episodes, Spec
 from vgm2p.view import Standardise, TeamView
 
 CHECKPOINT_SECONDS = 60
-_CLASSES = {c.__name__: c for c in (*ALGORITHMS.values(), MeanFlow, *values.LEARNERS)}
+_CLASSES = {c.__name__: c for c in (*ALGORITHMS.values(), Fit, MeanFlow, *values.LEARNERS)}
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def prepare(experiment: Experiment) -> Setup:
     padding = 84 if where.robot == "ant" else 0
     view = dataset.view(experiment.standardise, padding)
     spec = where.spec(view, dataset.action.shape[-1], experiment.regress, experiment.updates)
-    algorithm = experiment.algorithm
-    return Setup(dataset, spec, view, dataset.replay(spec, view, algorithm.discount, algorithm.lookahead))
+    return Setup(dataset, spec, view, dataset.replay(view, experiment.algorithm.sampling))
 
 
 class Watcher:

@@ -48,7 +48,7 @@ def advance(
     def update(state, key):
         key = jax.random.fold_in(key, state.step + 1)
         sample_key, update_key = jax.random.split(key)
-        rows = replay.sample(spec.actions, batch, sample_key)
+        rows = replay.sample(spec.actions, algorithm.sampling.pool * batch, sample_key)
         return algorithm.update(spec, state, rows, update_key)
 
     def one_seed(state, key):

@@ -41,8 +41,16 @@ class Spec:
         return self.actions.dim
 
 
+class Sampling(NamedTuple):
+    """What an algorithm asks of its batches; the defaults are those of plain cloning."""
+
+    pool: int = 1  # transitions drawn for each row that the policy trains on
+    discount: float = 0.99  # factor per step on later rewards
+    lookahead: int = 1  # steps whose rewards a transition sums up
+
+
 class Transition(NamedTuple):
-    """One step of the team, or a look-ahead of several (`Dataset.sample`)."""
+    """One step of the team, or a look-ahead of several (`Replay.sample`)."""
 
     obs: Float[Array, "*b n o"]
     state: Float[Array, "*b s"]

@@ -1,6 +1,7 @@
 """What every algorithm is, and the few lines that all of them share."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import equinox as eqx
@@ -10,13 +11,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from vgm2p.nets import MLP, Activation
-from vgm2p.types import Metrics, Params, Spec, TrainState, Transition
+from vgm2p.types import Metrics, Params, Sampling, Spec, TrainState, Transition
 
 
 class Algorithm(Protocol):
     """A frozen dataclass of hyper-parameters with three pure methods; hashable, so a static argument.
 
-    `lookahead` and `discount` say what `Transition.reward` and `.discount` must hold.
     `act` maps observations [*b, n, o] to actions to execute; the caller advances the key.
     """
 
@@ -26,13 +26,8 @@ class Algorithm(Protocol):
         ...
 
     @property
-    def discount(self) -> float:
-        """Factor per step on later rewards."""
-        ...
-
-    @property
-    def lookahead(self) -> int:
-        """Steps whose rewards a transition sums up."""
+    def sampling(self) -> Sampling:
+        """What its batches must hold."""
         ...
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
@@ -57,8 +52,38 @@ class Algorithm(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A policy's network and how it is fitted: what all algorithms have in common."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the policy's hidden layers."""
+    activation: Activation = "gelu"
+    """Between the policy's layers."""
+    learning_rate: float = 1e-3
+    """Adam's, falling to zero along a cosine over the planned updates."""
+    max_grad_norm: float = 1.0
+    """Longest gradient that passes unclipped, values and policy each by itself."""
+    slow_rate: float = 0.001
+    """How fast the slow policy, which guides and acts, follows per update."""
+
+    def optimiser(self, updates: int | None) -> optax.GradientTransformation:
+        """Adam, its rate falling to zero along a cosine over `updates` (constant if None).
+
+        Before it, the gradient of each field of the parameters is clipped by its own norm, so that a spike
+        in the values' gradient does not shrink the policy's step.
+        """
+        clip = optax.stateless(lambda grads, _: _clip_fields(grads, self.max_grad_norm))
+        rate = optax.cosine_decay_schedule(self.learning_rate, updates) if updates else self.learning_rate
+        return optax.chain(clip, optax.adam(rate))
+
+
 class Velocity(eqx.Module):
-    """The flow's network u(z, t, r | o, condition), shared over agents.
+    """The flow's velocity u(z, t, r | o, condition) from one network, shared over agents.
+
+    The network answers in actions: u = (z - x) / max(t, 0.1), x its output. With r = 0 and t over 0.1, x is
+    where the flow through z ends; at t = 1 it is what an agent does. Logged actions given an observation
+    are narrow, so x hardly depends on z, where u would have to be nearly (z - x) / t itself.
 
     Times enter as t, t - r and their half waves: low frequencies only, because du/dt of high ones is
     large and makes the MeanFlow target explode.
@@ -66,11 +91,9 @@ class Velocity(eqx.Module):
 
     net: MLP
 
-    def __init__(
-        self, spec: Spec, condition: int, hidden: tuple[int, ...], activation: Activation, key: PRNGKeyArray
-    ):
+    def __init__(self, spec: Spec, condition: int, fit: Fit, key: PRNGKeyArray):
         inputs = spec.action_dim + 6 + spec.obs_dim + condition
-        self.net = MLP(inputs, hidden, spec.action_dim, key, activation=activation, last_gain=0.1)
+        self.net = MLP(inputs, fit.hidden, spec.action_dim, key, activation=fit.activation, last_gain=0.1)
 
     def __call__(
         self,
@@ -83,25 +106,8 @@ class Velocity(eqx.Module):
         """The velocity of every agent's `z`, from its own observation."""
         times = jnp.stack([t, t - r], -1)
         waves = [times, jnp.sin(jnp.pi * times), jnp.cos(jnp.pi * times)]
-        return self.net(jnp.concatenate([z, *waves, obs, condition], -1))
-
-
-def optimiser(
-    learning_rate: float, max_grad_norm: float, updates: int | None
-) -> optax.GradientTransformation:
-    """Adam, its rate falling to zero along a cosine over `updates` (constant if None).
-
-    Before it, the gradient of each field of the parameters is clipped by its own norm, so that a spike in
-    the values' gradient does not shrink the policy's step.
-    """
-
-    def clip(grads, _):
-        norms = [optax.tree.norm(field) for field in grads]
-        scales = [jnp.minimum(1.0, max_grad_norm / (norm + 1e-6)) for norm in norms]
-        return type(grads)(*(optax.tree.scale(s, field) for s, field in zip(scales, grads, strict=True)))
-
-    rate = optax.cosine_decay_schedule(learning_rate, updates) if updates else learning_rate
-    return optax.chain(optax.stateless(clip), optax.adam(rate))
+        x = self.net(jnp.concatenate([z, *waves, obs, condition], -1))
+        return (z - x) / jnp.maximum(t, 0.1)[..., None]
 
 
 def descend(
@@ -142,3 +148,9 @@ def pick(good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray) -> Int[Array, "
 def take_rows(x: Float[Array, "b n d"], index: Int[Array, "rows n"]) -> Float[Array, "rows n d"]:
     """Each agent's rows of `x`."""
     return jnp.take_along_axis(x, index[..., None], axis=0)
+
+
+def _clip_fields(grads, longest):
+    norms = [optax.tree.norm(field) for field in grads]
+    scales = [jnp.minimum(1.0, longest / (norm + 1e-6)) for norm in norms]
+    return type(grads)(*(optax.tree.scale(s, field) for s, field in zip(scales, grads, strict=True)))

@@ -5,14 +5,14 @@ discrete teams the Gaussian is over the coded action and the nearest legal choic
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import descend, latent, optimiser
-from vgm2p.nets import MLP, Activation
-from vgm2p.types import Metrics, Spec, TrainState, Transition
+from vgm2p.algorithms.algorithm import Fit, descend, latent
+from vgm2p.nets import MLP
+from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
 
 class Params(NamedTuple):
@@ -25,30 +25,24 @@ class Params(NamedTuple):
 class BC:
     """Gaussian behaviour cloning."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the policy's hidden layers."""
-    activation: Activation = "gelu"
-    """Between the policy's layers."""
-    learning_rate: float = 1e-3
-    """Adam's, falling to zero along a cosine over the planned updates."""
-    max_grad_norm: float = 1.0
-    """Longest gradient that passes unclipped, values and policy each by itself."""
-    policy_rate: float = 0.001
-    """How fast the slow policy, which guides and acts, follows per update."""
+    fit: Fit = Fit()
+    """The policy's network and how it is fitted."""
     noise: float = 0.5
     """(execution) Scale of the Gaussian's noise: 1 samples the learned distribution, 0 takes its mean."""
-    discount: float = 0.99
-    """Has no part in cloning; what a transition's rewards are summed with."""
-    lookahead: int = 1
-    """Has no part in cloning; how many steps' rewards a transition sums."""
+    sampling: ClassVar[Sampling] = Sampling()
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
         policy = MLP(
-            spec.obs_dim, self.hidden, 2 * spec.action_dim, key, activation=self.activation, last_gain=0.1
+            spec.obs_dim,
+            self.fit.hidden,
+            2 * spec.action_dim,
+            key,
+            activation=self.fit.activation,
+            last_gain=0.1,
         )
         params = Params(policy)
-        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
+        opt = self.fit.optimiser(spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -63,8 +57,8 @@ class BC:
             nll = (0.5 * jnp.square(z) + log_std).sum(-1).mean()
             return nll, {"loss/policy": nll}
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
-        return descend(adam, loss, state, (self.policy_rate,))
+        adam = self.fit.optimiser(spec.updates)
+        return descend(adam, loss, state, (self.fit.slow_rate,))
 
     def act(
         self,

@@ -13,11 +13,10 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p import flows
-from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser, pick, take_rows
+from vgm2p.algorithms.algorithm import Fit, Velocity, descend, latent, pick, take_rows
 from vgm2p.algorithms.meanflow_bc import clone_loss
 from vgm2p.flows import MeanFlow
-from vgm2p.nets import Activation
-from vgm2p.types import Metrics, Spec, TrainState, Transition
+from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
 
 
@@ -36,43 +35,32 @@ class FilteredBC:
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
     """An action is good when its advantage is at least this (in standard deviations)."""
+    pool: int = 4
+    """Transitions drawn, labelled and valued for each row that the policy trains on."""
     warmup: int = 500
     """Updates during which every action counts as good, while the values settle."""
     flow: MeanFlow = MeanFlow()
     """How average velocities are trained."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the policy's hidden layers."""
-    activation: Activation = "gelu"
-    """Between the policy's layers."""
-    learning_rate: float = 1e-3
-    """Adam's, falling to zero along a cosine over the planned updates."""
-    max_grad_norm: float = 1.0
-    """Longest gradient that passes unclipped, values and policy each by itself."""
+    fit: Fit = Fit()
+    """The policy's network and how it is fitted."""
     value_rate: float = 0.005
     """How fast the slow values follow, per update."""
-    policy_rate: float = 0.001
-    """How fast the slow policy, which guides and acts, follows per update."""
     noise: float = 0.5
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
 
     @property
-    def discount(self) -> float:
-        """The value learner's."""
-        return self.values.discount
-
-    @property
-    def lookahead(self) -> int:
-        """The value learner's."""
-        return self.values.lookahead
+    def sampling(self) -> Sampling:
+        """What the labels need, and what the value learner asks for."""
+        return Sampling(self.pool, self.values.discount, self.values.lookahead)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
-        policy = Velocity(spec, 0, self.hidden, self.activation, policy_key)
+        policy = Velocity(spec, 0, self.fit, policy_key)
         params = Params(self.values.init(spec, value_key), policy)
-        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
+        opt = self.fit.optimiser(spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -87,14 +75,14 @@ class FilteredBC:
             advantage = self.values.advantage(params.values, state.target.values, batch)
             good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
             good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
-            index = pick(good, len(good), pick_key)
+            index = pick(good, len(good) // self.pool, pick_key)
             rows = batch._replace(obs=take_rows(batch.obs, index), action=take_rows(batch.action, index))
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, rows, flow_key)
             metrics = metrics | {"label/positive": good.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
-        return descend(adam, loss, state, (self.value_rate, self.policy_rate))
+        adam = self.fit.optimiser(spec.updates)
+        return descend(adam, loss, state, (self.value_rate, self.fit.slow_rate))
 
     def act(
         self,

@@ -5,16 +5,15 @@ that tells whether value guidance does anything.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p import flows
-from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser
+from vgm2p.algorithms.algorithm import Fit, Velocity, descend, latent
 from vgm2p.flows import MeanFlow
-from vgm2p.nets import Activation
-from vgm2p.types import Metrics, Spec, TrainState, Transition
+from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
 
 class Params(NamedTuple):
@@ -29,29 +28,18 @@ class MeanFlowBC:
 
     flow: MeanFlow = MeanFlow()
     """How average velocities are trained."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the policy's hidden layers."""
-    activation: Activation = "gelu"
-    """Between the policy's layers."""
-    learning_rate: float = 1e-3
-    """Adam's, falling to zero along a cosine over the planned updates."""
-    max_grad_norm: float = 1.0
-    """Longest gradient that passes unclipped, values and policy each by itself."""
-    policy_rate: float = 0.001
-    """How fast the slow policy, which guides and acts, follows per update."""
+    fit: Fit = Fit()
+    """The policy's network and how it is fitted."""
     noise: float = 0.5
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
-    discount: float = 0.99
-    """Has no part in cloning; what a transition's rewards are summed with."""
-    lookahead: int = 1
-    """Has no part in cloning; how many steps' rewards a transition sums."""
+    sampling: ClassVar[Sampling] = Sampling()
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
-        params = Params(Velocity(spec, 0, self.hidden, self.activation, key))
-        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
+        params = Params(Velocity(spec, 0, self.fit, key))
+        opt = self.fit.optimiser(spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -63,8 +51,8 @@ class MeanFlowBC:
             value = clone_loss(self.flow, params.policy, state.target.policy, batch, key)
             return value, {"loss/policy": value}
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
-        return descend(adam, loss, state, (self.policy_rate,))
+        adam = self.fit.optimiser(spec.updates)
+        return descend(adam, loss, state, (self.fit.slow_rate,))
 
     def act(
         self,
@@ -92,5 +80,7 @@ def clone_loss(
     sample = flow.draw(batch.action, key)
     condition = (batch.obs, jnp.zeros((*batch.obs.shape[:-1], 0)))
     field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
-    tangent = slow(sample.z, sample.t, sample.t, *condition) if flow.tangent == "ema" else None
+    z, _, t, _ = sample
+    far = slice(flow.anchor_rows(len(z)), None)
+    tangent = slow(z[far], t[far], t[far], *(c[far] for c in condition)) if flow.tangent == "ema" else None
     return flow.loss(field, sample, condition, sample.v, tangent)

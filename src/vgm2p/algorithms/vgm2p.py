@@ -26,10 +26,9 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p import flows
-from vgm2p.algorithms.algorithm import Velocity, descend, latent, optimiser, pick, take_rows
+from vgm2p.algorithms.algorithm import Fit, Velocity, descend, latent, pick, take_rows
 from vgm2p.flows import MeanFlow
-from vgm2p.nets import Activation
-from vgm2p.types import Metrics, Spec, TrainState, Transition
+from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
 
 
@@ -56,45 +55,34 @@ class VGM2P:
     """(execution) Strength w: 1 clones the good, more goes beyond. Trained for unless guidance_max is set."""
     guidance_max: float | None = None
     """If set, w is drawn per row, log-uniform in [1, this]; any w may then be asked for."""
+    pool: int = 4
+    """Transitions drawn, labelled and valued for each row that the policy trains on."""
     null_share: float = 0.2
     """Share of the policy's rows that train the unconditional flow."""
     warmup: int = 500
     """Updates during which every action counts as good, while the values settle."""
-    flow: MeanFlow = MeanFlow(tangent="ema")
+    flow: MeanFlow = MeanFlow()
     """How average velocities are trained."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the policy's hidden layers."""
-    activation: Activation = "gelu"
-    """Between the policy's layers."""
-    learning_rate: float = 1e-3
-    """Adam's, falling to zero along a cosine over the planned updates."""
-    max_grad_norm: float = 1.0
-    """Longest gradient that passes unclipped, values and policy each by itself."""
+    fit: Fit = Fit()
+    """The policy's network and how it is fitted."""
     value_rate: float = 0.005
     """How fast the slow values follow, per update."""
-    policy_rate: float = 0.001
-    """How fast the slow policy, which guides and acts, follows per update."""
     noise: float = 0.5
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
 
     @property
-    def discount(self) -> float:
-        """The value learner's."""
-        return self.values.discount
-
-    @property
-    def lookahead(self) -> int:
-        """The value learner's."""
-        return self.values.lookahead
+    def sampling(self) -> Sampling:
+        """What the labels need, and what the value learner asks for."""
+        return Sampling(self.pool, self.values.discount, self.values.lookahead)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
-        policy = Velocity(spec, 2, self.hidden, self.activation, policy_key)
+        policy = Velocity(spec, 2, self.fit, policy_key)
         params = Params(self.values.init(spec, value_key), policy)
-        opt = optimiser(self.learning_rate, self.max_grad_norm, spec.updates).init(params)
+        opt = self.fit.optimiser(spec.updates).init(params)
         return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
 
     def update(
@@ -110,8 +98,8 @@ class VGM2P:
             metrics = value_metrics | label_metrics | {"loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
-        adam = optimiser(self.learning_rate, self.max_grad_norm, spec.updates)
-        return descend(adam, loss, state, (self.value_rate, self.policy_rate))
+        adam = self.fit.optimiser(spec.updates)
+        return descend(adam, loss, state, (self.value_rate, self.fit.slow_rate))
 
     def label_rows(
         self, values: Any, slow_values: Any, batch: Transition
@@ -144,19 +132,20 @@ class VGM2P:
         is ever asked; the good rows are drawn anew from the good ones, so that none is spent on the bad.
         """
         pick_key, draw_key, strength_key = jax.random.split(key, 3)
-        null_rows = round(self.null_share * len(good))
-        index = pick(good, len(good) - null_rows, pick_key)
+        rows = len(good) // self.pool
+        null_rows = round(self.null_share * rows)
+        index = pick(good, rows - null_rows, pick_key)
         obs, action = (
             jnp.concatenate([x[:null_rows], take_rows(x, index)]) for x in (batch.obs, batch.action)
         )
-        is_good = jnp.broadcast_to(jnp.arange(len(good))[:, None] >= null_rows, good.shape)
-        strength = self._strengths(good.shape, strength_key)
+        is_good = jnp.broadcast_to(jnp.arange(rows)[:, None] >= null_rows, obs.shape[:2])
+        strength = self._strengths(is_good.shape, strength_key)
         sample = self.flow.draw(action, draw_key)
         sample = sample._replace(r=jnp.where(is_good, sample.r, sample.t))
         target, slow_velocity = self._guided(slow, sample, obs, is_good, strength)
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
         condition = (obs, _encode(is_good, strength))
-        return self.flow.loss(field, sample, condition, target, slow_velocity)
+        return self.flow.loss(field, sample, condition, target, slow_velocity[self.flow.anchor_rows(rows) :])
 
     def act(
         self,

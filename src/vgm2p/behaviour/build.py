@@ -13,9 +13,9 @@ from vgm2p.behaviour.ppo import PPO, Actor, train
 from vgm2p.data.card import versions
 from vgm2p.data.store import write_json
 from vgm2p.envs.mujoco import MujocoVec
-from vgm2p.tasks import TEAMS, reference
+from vgm2p.tasks import TEAMS, TIERS, reference
 
-SCREENED, MEASURED = 32, 128  # episodes per candidate, and per rung that is kept
+ROLLED = tuple(tier for tier in TIERS if tier != "medium-expert")  # that one is a union
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Recipe:
     """How one robot's ladder is trained. Seeds were chosen among a few for reaching the expert's return.
 
     trainings: PPO settings; each trains for `iterations`, and all its checkpoints are candidates.
+    screened: episodes per candidate, for a choice of rungs.
+    measured: episodes per rung that is kept: enough for an error of about 2 % of its mean.
     steady: of candidates about equally good, keep the one whose return varies least.
     """
 
@@ -30,16 +32,22 @@ class Recipe:
     seed: int
     rungs: int = 12
     every: int = 5  # iterations between candidates
+    screened: int = 32
+    measured: int = 128
     steady: bool = False
     trainings: tuple[PPO, ...] = (PPO(),)
 
 
 RECIPES = {
-    "halfcheetah": Recipe(iterations=160, seed=4),
-    "hopper": Recipe(iterations=500, seed=2, rungs=16),
+    "halfcheetah": Recipe(iterations=160, seed=4, screened=128, measured=512),
+    "hopper": Recipe(iterations=500, seed=2, rungs=16, screened=64, measured=256),
     # The published ants hardly ever fall (2055 +- 22), so ours learn to be steady at a given speed.
     "ant": Recipe(
-        iterations=160, seed=1, every=10, steady=True, trainings=(PPO(reward_cap=1.6), PPO(reward_cap=2.3))
+        iterations=240,
+        seed=1,
+        every=10,
+        steady=True,
+        trainings=tuple(PPO(reward_goal=goal) for goal in (0.95, 1.42, 2.06)),
     ),
 }
 
@@ -49,9 +57,9 @@ def build(robot: str, out: Path, say: Callable[[str], Any] = print) -> dict:
     recipe, team = RECIPES[robot], next(t for t, (r, _) in TEAMS.items() if r == robot)
     candidates = [c for ppo in recipe.trainings for c in _train(robot, recipe, ppo, say)]
     published = reference()["datasets"][team]
-    roughly = _measure(robot, [actor for _, actor in candidates], SCREENED)
+    roughly = _measure(robot, [actor for _, actor in candidates], recipe.screened)
     kept = _choose(roughly, published, recipe)
-    measured = _measure(robot, [candidates[i][1] for i in kept], MEASURED)
+    measured = _measure(robot, [candidates[i][1] for i in kept], recipe.measured)
     rungs = []
     for rung, (index, measure) in enumerate(zip(kept, measured, strict=True)):
         iteration, actor = candidates[index]
@@ -63,7 +71,7 @@ def build(robot: str, out: Path, say: Callable[[str], Any] = print) -> dict:
         "recipe": asdict(recipe),
         "versions": versions(),
         "rungs": rungs,
-        "tiers": {tier: _tier(rungs, tier, published) for tier in ("expert", "medium", "medium-replay")},
+        "tiers": {tier: _tier(rungs, tier, published) for tier in ROLLED},
     }
     write_json(out / "card.json", card)
     return card
@@ -96,10 +104,11 @@ def _measure(robot, actors, episodes) -> list[dict[str, float]]:
 
 
 def _choose(measures, published, recipe) -> list[int]:
-    """Candidates nearest to evenly spaced returns, from the worst to a little above the expert's best."""
+    """Candidates nearest to evenly spaced returns, up to the expert's best, and to each tier's mean."""
     means, stds = (np.array([m[key] for m in measures]) for key in ("mean", "std"))
     top = min(means.max(), 1.05 * published["expert"]["max"])
     wanted, step = np.linspace(max(means.min(), -500.0), top, recipe.rungs, retstep=True)
+    wanted = [*wanted, *(published[tier]["mean"] for tier in ROLLED)]
     distance = [np.abs(means - x) for x in wanted]
     if recipe.steady:
         distance = [np.where(d < step / 2, stds / stds.max() * step / 2, d) for d in distance]

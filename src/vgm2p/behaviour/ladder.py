@@ -129,9 +129,9 @@ def play_wave(env: MujocoVec, actor: Actor, count: int, seed: int, key: PRNGKeyA
 
 
 def enclose(mean: Float[ndarray, " k"], goal: float) -> tuple[list[int], list[float]]:
-    """(indices, shares): the one entry within 2 % of `goal`, or the two that enclose it, mixed to meet it."""
+    """(indices, shares): the one entry within 3 % of `goal`, or the two that enclose it, mixed to meet it."""
     nearest = int(np.abs(mean - goal).argmin())
-    if abs(mean[nearest] / goal - 1) < 0.02 or not mean.min() < goal < mean.max():
+    if abs(mean[nearest] / goal - 1) < 0.03 or not mean.min() < goal < mean.max():
         return [nearest], [1.0]
     below = int(np.where(mean < goal, mean, -np.inf).argmax())
     above = int(np.where(mean > goal, mean, np.inf).argmin())

@@ -17,7 +17,7 @@ from scipy.signal import lfilter
 
 from vgm2p.actions import Codec
 from vgm2p.errors import InputError
-from vgm2p.types import Spec, Transition
+from vgm2p.types import Sampling, Transition
 from vgm2p.view import Standardise, TeamView
 
 
@@ -79,12 +79,13 @@ class Dataset:
         """What agents observe, with this data's statistics."""
         return TeamView.of(self.state, self.action.shape[1], standardise, padding)
 
-    def replay(self, spec: Spec, view: TeamView, discount: float, lookahead: int = 1) -> "Replay":
-        """The data on the device, ready to be sampled with rewards summed over `lookahead` steps.
+    def replay(self, view: TeamView, sampling: Sampling) -> "Replay":
+        """The data on the device, ready to be sampled, with rewards summed over the look-ahead.
 
         Rewards are divided by their standard deviation and multiplied by (1 - discount), so that values are
         about one whatever the task and discount.
         """
+        _, discount, lookahead = sampling
         std = float(self.reward.std())
         scale = (1 - discount) / (std if std > 1e-6 else 1.0)
         arrays = _look_ahead(self.reward * scale, self.lengths, self.terminated, discount, lookahead)
