@@ -54,13 +54,13 @@ class Train:
     """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
-    updates: int = 10_000
+    updates: int = 20_000
     """Gradient updates per seed."""
     batch: int = 64
     """Transitions per update; every agent of each is used."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds, all in this one run."""
-    eval_every: int = 2_500
+    eval_every: int = 5_000
     """Updates between evaluations; the last checkpoint is always evaluated."""
     eval_episodes: int = 32
     """Episodes per seed and evaluation."""
@@ -345,7 +345,7 @@ class Demo:
         where = task(self.task)
         if not (home() / where.id / "card.json").exists():
             make_data(where.id, where.published_transitions // 10, 0, None)
-        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds)
+        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds, eval_every=2_500)
         train(experiment, self.out)
         earned = film(load_policy(self.out), where, self.out / "team.mp4")
         out.print(f"film: {self.out / 'team.mp4'} (return {earned:.0f} in the part that is shown)")

@@ -54,10 +54,10 @@ class Experiment:
 
     task: str
     algorithm: Algorithm
-    updates: int = 10_000
+    updates: int = 20_000
     batch: int = 64
     seeds: tuple[int, ...] = (0, 1, 2)
-    eval_every: int = 2_500
+    eval_every: int = 5_000
     eval_episodes: int = 32
     log_every: int = 250
     regress: str = "raw"

@@ -51,7 +51,7 @@ class VGM2P:
     """An action is good when its advantage is at least this (in standard deviations)."""
     quantile: float | None = None
     """If set, the best such share of each batch is good, whatever the threshold."""
-    guidance: float = 1.5
+    guidance: float = 1.25
     """(execution) Strength w: 1 clones the good, more goes beyond. Trained for unless guidance_max is set."""
     guidance_max: float | None = None
     """If set, w is drawn per row, log-uniform in [1, this]; any w may then be asked for."""
