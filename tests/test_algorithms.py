@@ -9,7 +9,20 @@ import pytest
 
 from vgm2p import flows
 from vgm2p.actions import Continuous, Discrete
-from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, FilteredBC, Fit, MeanFlowBC
+from vgm2p.algorithms import (
+    ALGORITHMS,
+    AWR,
+    BC,
+    VGM2P,
+    CFGRLFlow,
+    DiffusionBC,
+    FilteredBC,
+    Fit,
+    FlowBC,
+    MeanFlowBC,
+    OmigaPolicy,
+    diffusion_bc,
+)
 from vgm2p.algorithms.algorithm import Velocity, pick
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs.env import play
@@ -184,6 +197,70 @@ def test_one_jump_and_ten_both_sample_a_learned_gaussian():
     assert float(ten.mean()) == pytest.approx(0.0, abs=0.05)
     assert float(one.std()) == pytest.approx(0.3, abs=0.05)
     assert float(ten.std()) == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", [FlowBC, DiffusionBC], ids=lambda k: k.__name__)
+def test_cloning_in_many_steps_samples_a_learned_gaussian(kind):
+    algorithm = kind(fit=Fit(hidden=(64, 64), slow_rate=0.01), noise=1.0)
+    spec, view, params, _ = trained(algorithm, additive(), 2500)
+    actions = actions_of(algorithm, spec, view, params)
+    assert float(actions.mean()) == pytest.approx(0.0, abs=0.05)
+    assert float(actions.std()) == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize("fresh", [0.0, 1.0])
+def test_denoising_with_the_exact_noise_of_a_gaussian_samples_it(fresh, monkeypatch):
+    """For x ~ N(m, s^2) the best guess of the noise in z is known, so the sampler alone is on trial."""
+    mean, spread = 0.2, 0.3
+
+    def exact(policy, z, time, obs):
+        kept = diffusion_bc.abar(time)[..., None]
+        return jnp.sqrt(1 - kept) * (z - jnp.sqrt(kept) * mean) / (kept * spread**2 + 1 - kept)
+
+    monkeypatch.setattr(diffusion_bc, "_predict", exact)
+    algorithm = DiffusionBC(steps=100, fresh=fresh, noise=1.0, fit=Fit(hidden=(8,)))
+    spec, view, _ = setup(algorithm, additive(64))
+    params = algorithm.init(spec, jax.random.key(0)).params
+    actions = actions_of(algorithm, spec, view, params, rows=20_000)
+    assert float(actions.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(actions.std()) == pytest.approx(spread, abs=0.02)
+
+
+def test_guidance_at_execution_moves_a_many_step_flow_beyond_the_good():
+    algorithm = CFGRLFlow(**SMALL)
+    spec, view, params, _ = trained(algorithm, additive(), 1500)
+    weak, strong = (
+        float(actions_of(replace(algorithm, guidance=w), spec, view, params).mean()) for w in (1.0, 2.0)
+    )
+    assert weak > 0.08
+    assert strong > weak + 0.05
+
+
+def test_advantage_weights_are_exponential_capped_and_greedier_when_cold():
+    data, means = additive(), []
+    for temperature in (10.0, 0.5):
+        algorithm = AWR(temperature=temperature, max_weight=5.0, **SMALL)
+        spec, view, params, _ = trained(algorithm, data, 1500)
+        means.append(float(actions_of(algorithm, spec, view, params).mean()))
+    assert abs(means[0]) < 0.06
+    assert means[1] > means[0] + 0.08
+    _, _, replay = setup(algorithm, data)
+    batch = replay.sample(spec.actions, 512, jax.random.key(1))
+    found = algorithm.log_weights(params.values, params.values, batch)
+    expected = np.minimum((batch.outcome - params.values.value) / 0.5, np.log(5.0))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_omiga_weights_each_agents_likelihood_by_its_share_of_the_advantage():
+    algorithm = OmigaPolicy(**SMALL)
+    spec, _, params, _ = trained(algorithm, additive(), 50)
+    _, _, replay = setup(algorithm, additive())
+    batch = replay.sample(spec.actions, 64, jax.random.key(1))
+    shares = algorithm.critic.advantage(params.values, params.values, batch).agents
+    found = algorithm.weights(params.values, params.values, batch)
+    np.testing.assert_allclose(found, np.exp(np.clip(shares / algorithm.critic.alpha, -10, 10)), rtol=1e-5)
+    assert found.shape == (64, 2)
+    assert float(jnp.abs(found[:, 0] - found[:, 1]).max()) > 0
 
 
 def test_gaussian_cloning_recovers_mean_and_spread():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from vgm2p.stats import interval, probability_of_improvement
+from vgm2p.stats import (
+    interquartile_mean,
+    interval,
+    normalise,
+    probability_of_improvement,
+    profile,
+    stratified_interval,
+)
 
 
 def test_one_seed_has_no_interval():
@@ -41,3 +48,29 @@ def test_probability_of_improvement_counts_pairs(ours, theirs, expected):
 def test_probability_of_improvement_averages_over_tasks():
     ours, theirs = [np.array([1.0, 1.0]), np.array([0.0, 0.0])], [np.array([0.0, 0.0]), np.array([1.0, 1.0])]
     assert probability_of_improvement(ours, theirs)[0] == 0.5
+
+
+def test_scores_are_normalised_between_random_and_the_datas_ninetieth_percentile():
+    data = np.arange(101.0)
+    np.testing.assert_allclose(normalise(np.array([-10.0, 40.0, 90.0]), -10.0, data), [0.0, 0.5, 1.0])
+
+
+def test_interquartile_mean_drops_the_outer_quarters_of_all_seeds():
+    assert interquartile_mean([np.array([0.0, 1.0, 2.0, 100.0]), np.array([-50.0, 1.0, 3.0, 4.0])]) == 1.75
+
+
+def test_profile_is_the_share_of_seeds_above_each_threshold_averaged_over_tasks():
+    scores = [np.array([0.0, 1.0]), np.array([2.0, 2.0, 2.0])]
+    np.testing.assert_allclose(profile(scores, np.array([-1.0, 0.5, 1.5, 2.0])), [1.0, 0.75, 0.5, 0.0])
+
+
+def test_stratified_intervals_hold_the_truth_about_as_often_as_they_say():
+    """Three tasks of ten seeds with different means; of the mean, whose width is known."""
+    rng, held, widths = np.random.default_rng(0), 0, []
+    for _ in range(60):
+        scores = [rng.normal(mean, 1.0, 10) for mean in (4.0, 5.0, 6.0)]
+        low, high = stratified_interval(lambda s: float(np.mean(np.concatenate(s))), scores)
+        held += low <= 5.0 <= high
+        widths.append(high - low)
+    assert 0.85 <= held / 60 <= 1.0
+    assert np.mean(widths) == pytest.approx(2 * 1.96 / np.sqrt(30), rel=0.15)

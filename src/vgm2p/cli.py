@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from tyro.conf import Positional, arg, subcommand
 
-from vgm2p.algorithms import BC, VGM2P, FilteredBC, MeanFlowBC
+from vgm2p.algorithms import ALGORITHMS, VGM2P
+from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.errors import InputError
 
 out = Console()
@@ -33,11 +34,9 @@ def _bar() -> Progress:
     return Progress(*columns, console=out)
 
 
-Algorithms = (
-    Annotated[VGM2P, subcommand("vgm2p")]
-    | Annotated[BC, subcommand("bc")]
-    | Annotated[MeanFlowBC, subcommand("meanflow_bc")]
-    | Annotated[FilteredBC, subcommand("filtered_bc")]
+CHOICES = tyro.extras.subcommand_type_from_defaults(
+    {name: kind() for name, kind in ALGORITHMS.items()},
+    descriptions={name: kind.__doc__ or "" for name, kind in ALGORITHMS.items()},
 )
 
 
@@ -50,14 +49,14 @@ class Train:
 
     task: Positional[str]
     """The task, such as twin/3hopper-medium (`vgm2p data list` shows all)."""
-    algorithm: Annotated[Algorithms, arg(name="")]
+    algorithm: Annotated[Algorithm, arg(name="", constructor=CHOICES)]
     """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
     updates: int = 20_000
     """Gradient updates per seed."""
     batch: int = 64
-    """Transitions per update; every agent of each is used."""
+    """Transitions that the policy trains on per update; every agent of each is used."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds, all in this one run."""
     eval_every: int = 5_000

@@ -165,5 +165,8 @@ class MeanFlow:
         return velocity + (s.t - s.r)[..., None] * stop_gradient(derivative)
 
 
+FLOW_MATCHING = MeanFlow(anchors=1.0, tangent="sample")  # r = t on every row: marginal velocities only
+
+
 def _split(tree, k):
     return jax.tree.map(lambda x: x[:k], tree), jax.tree.map(lambda x: x[k:], tree)

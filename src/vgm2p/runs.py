@@ -47,7 +47,7 @@ class Experiment:
     """One algorithm on one task, for some seeds. The defaults suit two cores and no GPU.
 
     updates: gradient updates per seed, over which the learning rate falls to zero.
-    batch: transitions per update; every agent of each is used.
+    batch: transitions that the policy trains on per update; every agent of each is used.
     regress: what flows and Gaussians learn: the logged action ("raw") or what the motors saw ("clipped").
     standardise: how observations are scaled ("dataset", or OMIGA's per-"vector" way).
     """

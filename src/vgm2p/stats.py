@@ -1,9 +1,19 @@
-"""Statistics of scores, on SciPy."""
+"""Statistics of scores, on SciPy.
+
+Scores of one method are lists of tasks, each an array over training seeds. Aggregates over tasks are those of
+Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264);
+their intervals resample seeds within each task (stratified bootstrap, percentiles).
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, trim_mean
+
+Scores = list[Float[ndarray, " seeds"]]  # one array per task
+DRAWS = 2000
 
 
 def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tuple[float, float]:
@@ -22,23 +32,45 @@ def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tupl
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def probability_of_improvement(
-    ours: list[Float[ndarray, " seeds"]], theirs: list[Float[ndarray, " seeds"]], confidence: float = 0.95
-) -> tuple[float, float, float]:
-    """(P, low, high): how likely a seed of ours beats one of theirs, averaged over tasks, ties as half.
+def normalise(
+    scores: Float[ndarray, " k"], random: float, data: Float[ndarray, " episodes"]
+) -> Float[ndarray, " k"]:
+    """(score - random) / (90th percentile of the data's returns - random): 1 is as good as good data."""
+    return (np.asarray(scores, float) - random) / (np.quantile(data, 0.9) - random)
 
-    The interval resamples seeds within each task (stratified bootstrap; Agarwal et al., 2108.13264).
-    """
 
-    def statistic(xs, ys):
-        return np.mean([_wins(x, y) for x, y in zip(xs, ys, strict=True)])
+def interquartile_mean(scores: Scores) -> float:
+    """Mean of the middle half of all seeds of all tasks; give it normalised scores."""
+    return float(trim_mean(np.concatenate(scores), 0.25))
 
+
+def profile(scores: Scores, thresholds: Float[ndarray, " k"]) -> Float[ndarray, " k"]:
+    """Share of seeds whose score exceeds each threshold, averaged over tasks: the performance profile."""
+    above = [(np.asarray(s)[:, None] > thresholds).mean(0) for s in scores]
+    return np.mean(above, axis=0)
+
+
+def stratified_interval(
+    statistic: Callable[..., float], *methods: Scores, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of `statistic(*methods)`, each drawn again within its tasks; a fixed seed decides."""
     rng = np.random.default_rng(0)
-    again = lambda groups: [rng.choice(g, len(g)) for g in groups]  # noqa: E731
-    draws = [statistic(again(ours), again(theirs)) for _ in range(2000)]
+    again = lambda tasks: [rng.choice(seeds, len(seeds)) for seeds in tasks]  # noqa: E731
+    draws = [statistic(*(again(tasks) for tasks in methods)) for _ in range(DRAWS)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(statistic(ours, theirs)), float(low), float(high)
+    return float(low), float(high)
+
+
+def probability_of_improvement(
+    ours: Scores, theirs: Scores, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """(P, low, high): how likely a seed of ours beats one of theirs, averaged over tasks, ties as half."""
+
+    def statistic(xs, ys):
+        return float(np.mean([_wins(x, y) for x, y in zip(xs, ys, strict=True)]))
+
+    return statistic(ours, theirs), *stratified_interval(statistic, ours, theirs, confidence=confidence)
 
 
 def _wins(x, y):

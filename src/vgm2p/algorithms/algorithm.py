@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from vgm2p import flows
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Metrics, Params, Sampling, Spec, TrainState, Transition
 
@@ -110,15 +111,26 @@ class Velocity(eqx.Module):
         return (z - x) / jnp.maximum(t, 0.1)[..., None]
 
 
+def unconditional(obs: Float[Array, "*b n o"]) -> Float[Array, "*b n 0"]:
+    """The condition of a flow that has none."""
+    return jnp.zeros((*obs.shape[:-1], 0))
+
+
+def start(spec: Spec, fit: Fit, params: Params) -> TrainState:
+    """The state before the first update; the slow copies start equal to `params`."""
+    return TrainState(params, params, fit.optimiser(spec.updates).init(params), jnp.zeros((), jnp.int32))
+
+
 def descend(
-    optimiser: optax.GradientTransformation,
+    spec: Spec,
+    fit: Fit,
     loss: Callable[[Params], tuple[Float[Array, ""], Metrics]],
     state: TrainState,
     rates: tuple[float, ...],
 ) -> tuple[TrainState, Metrics]:
     """One gradient step on `loss`; each field's slow copy then moves towards it by its rate."""
     grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-    updates, opt = optimiser.update(grads, state.opt, state.params)
+    updates, opt = fit.optimiser(spec.updates).update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
     slow = (
         optax.incremental_update(fast, slow, rate)
@@ -130,6 +142,31 @@ def descend(
 def latent(spec: Spec, obs: Float[Array, "*b n o"], key: PRNGKeyArray, scale: float) -> Array:
     """The noise that agents start their jump from, `scale` times a standard normal [*b, n, a]."""
     return scale * jax.random.normal(key, (*obs.shape[:-1], spec.action_dim))
+
+
+def jump(
+    spec: Spec,
+    policy: Velocity,
+    obs: Float[Array, "*b n o"],
+    condition: Float[Array, "*b n c"],
+    noise: Float[Array, "*b n a"],
+    legal: Bool[Array, "*b n a"] | None,
+    steps: int,
+) -> Array:
+    """The actions that a flow reaches from `noise` in `steps` jumps; one is one network pass."""
+    field = lambda z, t, r: policy(z, t, r, obs, condition)  # noqa: E731
+    return spec.actions.decode(flows.sample(field, noise, steps), legal)
+
+
+def integrate(
+    spec: Spec,
+    velocity: Callable[[Float[Array, "*b n a"], Float[Array, "*b n"]], Float[Array, "*b n a"]],
+    noise: Float[Array, "*b n a"],
+    legal: Bool[Array, "*b n a"] | None,
+    steps: int,
+) -> Array:
+    """The actions that marginal velocities v(z, t) carry `noise` to, in `steps` Euler steps."""
+    return spec.actions.decode(flows.sample(lambda z, t, r: velocity(z, t), noise, steps), legal)
 
 
 def pick(good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray) -> Int[Array, "rows n"]:

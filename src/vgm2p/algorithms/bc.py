@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, descend, latent
+from vgm2p.algorithms.algorithm import Fit, descend, latent, start
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
@@ -33,32 +33,19 @@ class BC:
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
-        policy = MLP(
-            spec.obs_dim,
-            self.fit.hidden,
-            2 * spec.action_dim,
-            key,
-            activation=self.fit.activation,
-            last_gain=0.1,
-        )
-        params = Params(policy)
-        opt = self.fit.optimiser(spec.updates).init(params)
-        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+        return start(spec, self.fit, Params(gaussian_net(spec, self.fit, key)))
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
-        """One step on the negative log-likelihood (up to its constant), summed over action dimensions."""
+        """One step on the negative log-likelihood of the logged actions."""
         del key
 
         def loss(params):
-            mean, log_std = _gaussian(params.policy, batch.obs)
-            z = (batch.action - mean) * jnp.exp(-log_std)
-            nll = (0.5 * jnp.square(z) + log_std).sum(-1).mean()
+            nll = -log_likelihood(params.policy, batch).mean()
             return nll, {"loss/policy": nll}
 
-        adam = self.fit.optimiser(spec.updates)
-        return descend(adam, loss, state, (self.fit.slow_rate,))
+        return descend(spec, self.fit, loss, state, (self.fit.slow_rate,))
 
     def act(
         self,
@@ -69,10 +56,24 @@ class BC:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation."""
-        mean, log_std = _gaussian(params.policy, obs)
+        mean, log_std = gaussian(params.policy, obs)
         return spec.actions.decode(mean + jnp.exp(log_std) * latent(spec, obs, key, self.noise), legal)
 
 
-def _gaussian(policy, obs):
+def gaussian_net(spec: Spec, fit: Fit, key: PRNGKeyArray) -> MLP:
+    """The network of a Gaussian per agent."""
+    width = 2 * spec.action_dim
+    return MLP(spec.obs_dim, fit.hidden, width, key, activation=fit.activation, last_gain=0.1)
+
+
+def gaussian(policy: MLP, obs: Float[Array, "*b n o"]) -> tuple[Float[Array, "*b n a"], ...]:
+    """Mean and logarithm of the standard deviation."""
     mean, log_std = jnp.split(policy(obs), 2, -1)
     return mean, jnp.clip(log_std, -5.0, 2.0)
+
+
+def log_likelihood(policy: MLP, batch: Transition) -> Float[Array, "b n"]:
+    """Of each agent's logged action, up to a constant."""
+    mean, log_std = gaussian(policy, batch.obs)
+    z = (batch.action - mean) * jnp.exp(-log_std)
+    return -(0.5 * jnp.square(z) + log_std).sum(-1)

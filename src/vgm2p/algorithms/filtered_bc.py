@@ -12,8 +12,17 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p import flows
-from vgm2p.algorithms.algorithm import Fit, Velocity, descend, latent, pick, take_rows
+from vgm2p.algorithms.algorithm import (
+    Fit,
+    Velocity,
+    descend,
+    jump,
+    latent,
+    pick,
+    start,
+    take_rows,
+    unconditional,
+)
 from vgm2p.algorithms.meanflow_bc import clone_loss
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
@@ -60,8 +69,7 @@ class FilteredBC:
         value_key, policy_key = jax.random.split(key)
         policy = Velocity(spec, 0, self.fit, policy_key)
         params = Params(self.values.init(spec, value_key), policy)
-        opt = self.fit.optimiser(spec.updates).init(params)
-        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+        return start(spec, self.fit, params)
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -81,8 +89,7 @@ class FilteredBC:
             metrics = metrics | {"label/positive": good.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
-        adam = self.fit.optimiser(spec.updates)
-        return descend(adam, loss, state, (self.value_rate, self.fit.slow_rate))
+        return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
 
     def act(
         self,
@@ -93,7 +100,5 @@ class FilteredBC:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
-        nothing = jnp.zeros((*obs.shape[:-1], 0))
-        field = lambda z, t, r: params.policy(z, t, r, obs, nothing)  # noqa: E731
         noise = latent(spec, obs, key, self.noise)
-        return spec.actions.decode(flows.sample(field, noise, self.steps), legal)
+        return jump(spec, params.policy, obs, unconditional(obs), noise, legal, self.steps)

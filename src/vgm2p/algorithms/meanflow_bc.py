@@ -7,11 +7,9 @@ that tells whether value guidance does anything.
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p import flows
-from vgm2p.algorithms.algorithm import Fit, Velocity, descend, latent
+from vgm2p.algorithms.algorithm import Fit, Velocity, descend, jump, latent, start, unconditional
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
@@ -39,8 +37,7 @@ class MeanFlowBC:
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
         params = Params(Velocity(spec, 0, self.fit, key))
-        opt = self.fit.optimiser(spec.updates).init(params)
-        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+        return start(spec, self.fit, params)
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -51,8 +48,7 @@ class MeanFlowBC:
             value = clone_loss(self.flow, params.policy, state.target.policy, batch, key)
             return value, {"loss/policy": value}
 
-        adam = self.fit.optimiser(spec.updates)
-        return descend(adam, loss, state, (self.fit.slow_rate,))
+        return descend(spec, self.fit, loss, state, (self.fit.slow_rate,))
 
     def act(
         self,
@@ -63,10 +59,8 @@ class MeanFlowBC:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
-        nothing = jnp.zeros((*obs.shape[:-1], 0))
-        field = lambda z, t, r: params.policy(z, t, r, obs, nothing)  # noqa: E731
         noise = latent(spec, obs, key, self.noise)
-        return spec.actions.decode(flows.sample(field, noise, self.steps), legal)
+        return jump(spec, params.policy, obs, unconditional(obs), noise, legal, self.steps)
 
 
 def clone_loss(
@@ -78,7 +72,7 @@ def clone_loss(
 ) -> Float[Array, ""]:
     """Unconditional MeanFlow regression on the logged actions."""
     sample = flow.draw(batch.action, key)
-    condition = (batch.obs, jnp.zeros((*batch.obs.shape[:-1], 0)))
+    condition = (batch.obs, unconditional(batch.obs))
     field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
     z, _, t, _ = sample
     far = slice(flow.anchor_rows(len(z)), None)

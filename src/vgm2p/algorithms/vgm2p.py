@@ -26,7 +26,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p import flows
-from vgm2p.algorithms.algorithm import Fit, Velocity, descend, latent, pick, take_rows
+from vgm2p.algorithms.algorithm import Fit, Velocity, descend, jump, latent, pick, start, take_rows
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
@@ -82,8 +82,7 @@ class VGM2P:
         value_key, policy_key = jax.random.split(key)
         policy = Velocity(spec, 2, self.fit, policy_key)
         params = Params(self.values.init(spec, value_key), policy)
-        opt = self.fit.optimiser(spec.updates).init(params)
-        return TrainState(params, params, opt, jnp.zeros((), jnp.int32))
+        return start(spec, self.fit, params)
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -98,8 +97,7 @@ class VGM2P:
             metrics = value_metrics | label_metrics | {"loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
-        adam = self.fit.optimiser(spec.updates)
-        return descend(adam, loss, state, (self.value_rate, self.fit.slow_rate))
+        return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
 
     def label_rows(
         self, values: Any, slow_values: Any, batch: Transition
@@ -144,7 +142,7 @@ class VGM2P:
         sample = sample._replace(r=jnp.where(is_good, sample.r, sample.t))
         target, slow_velocity = self._guided(slow, sample, obs, is_good, strength)
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
-        condition = (obs, _encode(is_good, strength))
+        condition = (obs, encode(is_good, strength))
         return self.flow.loss(field, sample, condition, target, slow_velocity[self.flow.anchor_rows(rows) :])
 
     def act(
@@ -157,10 +155,9 @@ class VGM2P:
     ) -> Array:
         """Every agent's action from its own observation, asking for "good": one network pass."""
         good = jnp.ones(obs.shape[:-1], bool)
-        condition = _encode(good, jnp.full(good.shape, self.guidance))
-        field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
+        condition = encode(good, jnp.full(good.shape, self.guidance))
         noise = latent(spec, obs, key, self.noise)
-        return spec.actions.decode(flows.sample(field, noise, self.steps), legal)
+        return jump(spec, params.policy, obs, condition, noise, legal, self.steps)
 
     def _strengths(self, shape, key):
         """w of every row: fixed, or log-uniform in [1, guidance_max]."""
@@ -170,14 +167,14 @@ class VGM2P:
 
     def _guided(self, slow, sample, obs, good, strength):
         """The regression target v_g and the slow network's own marginal velocity, in one pass."""
-        conditions = jnp.stack([_encode(good, strength), _encode(jnp.zeros_like(good), strength)])
+        conditions = jnp.stack([encode(good, strength), encode(jnp.zeros_like(good), strength)])
         z, t, obs = (jnp.broadcast_to(x, (2, *x.shape)) for x in (sample.z, sample.t, obs))
         v_cond, v_null = slow(z, t, t, obs, conditions)
         guided = flows.guided_velocity(sample.v, v_cond, v_null, strength)
         return jnp.where(good[..., None], guided, sample.v), v_cond
 
 
-def _encode(good, strength):
+def encode(good: Bool[Array, "*b n"], strength: Float[Array, "*b n"]) -> Float[Array, "*b n 2"]:
     """The network's condition [*b, n, 2]: asked for good or for anything, and log w where it matters."""
     return jnp.stack([good, jnp.where(good, jnp.log(strength), 0.0)], -1)
 

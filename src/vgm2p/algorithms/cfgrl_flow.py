@@ -1,0 +1,77 @@
+"""CFGRL: the same labels and the same guidance, combined at every one of many steps while acting.
+
+The multi-step reference that VGM²P's one step must match (Frans et al., arXiv 2505.23458). Flow matching
+learns the velocities of good and of any action; guidance combines them at execution,
+
+    v_w = v_any + w (v_good - v_any),     z <- z - v_w(z, t) / steps,
+
+two network passes per step. Training is VGM²P's with w = 1, where its target is the plain sample velocity,
+and r = t on every row: so the two differ in the flow alone.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from vgm2p.algorithms.algorithm import Fit, integrate, latent
+from vgm2p.algorithms.vgm2p import VGM2P, Params, encode
+from vgm2p.flows import FLOW_MATCHING
+from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
+
+
+@dataclass(frozen=True)
+class CFGRLFlow:
+    """Classifier-free guidance of a many-step flow, at execution."""
+
+    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
+    """Tells how much better than expected an action was; the same as VGM²P's."""
+    threshold: float = 0.0
+    """An action is good when its advantage is at least this (in standard deviations)."""
+    guidance: float = 1.25
+    """(execution) Strength w: 1 clones the good, more goes beyond."""
+    fit: Fit = Fit()
+    """The policy's network and how it is fitted."""
+    noise: float = 0.5
+    """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
+    steps: int = 10
+    """(execution) Euler steps from noise to action, two network passes each."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """VGM²P's."""
+        return self._training.sampling
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
+        """Fresh networks; the slow copies start equal to them."""
+        return self._training.init(spec, key)
+
+    def update(
+        self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """One step on the values and, with the labels they give now, one on the flow."""
+        return self._training.update(spec, state, batch, key)
+
+    def act(
+        self,
+        spec: Spec,
+        params: Params,
+        obs: Float[Array, "*b n o"],
+        key: PRNGKeyArray,
+        legal: Bool[Array, "*b n a"] | None = None,
+    ) -> Array:
+        """Every agent's action from its own observation: `steps` times two network passes, as one."""
+        asked = jnp.stack([jnp.ones(obs.shape[:-1], bool), jnp.zeros(obs.shape[:-1], bool)])
+        condition, both = encode(asked, jnp.ones(asked.shape)), jnp.stack([obs, obs])
+
+        def velocity(z, t):
+            z, t = jnp.stack([z, z]), jnp.stack([t, t])
+            good, anything = params.policy(z, t, t, both, condition)
+            return anything + self.guidance * (good - anything)
+
+        return integrate(spec, velocity, latent(spec, obs, key, self.noise), legal, self.steps)
+
+    @property
+    def _training(self) -> VGM2P:
+        return VGM2P(self.values, threshold=self.threshold, guidance=1.0, flow=FLOW_MATCHING, fit=self.fit)

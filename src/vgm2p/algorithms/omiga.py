@@ -1,0 +1,86 @@
+"""OMIGA: each agent clones with weights that come from the team's value (arXiv 2307.11620).
+
+Its critic is `values.OMIGA`. Each agent's Gaussian maximises exp(z_i) log pi_i(a_i | o_i) with
+z_i = clip(w_i(s) (Q_i - V_i) / alpha, -10, 10), all of z_i fixed: a local weight derived from a global
+objective. In their code a tanh-Gaussian of the clipped action; here the Gaussian over raw actions that `bc`
+uses, so that the two differ in the weight alone. Rewards are scaled (see `values.py`), so alpha is not on
+their scale.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from vgm2p.algorithms.algorithm import Fit, descend, latent, start
+from vgm2p.algorithms.bc import gaussian, gaussian_net, log_likelihood
+from vgm2p.nets import MLP
+from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.values import OMIGA
+
+
+class Params(NamedTuple):
+    """What is learned; `TrainState.target` holds the slow copies in the same shape."""
+
+    values: Any
+    policy: MLP
+
+
+@dataclass(frozen=True)
+class OmigaPolicy:
+    """OMIGA, critic and policy."""
+
+    critic: OMIGA = OMIGA(alpha=0.1)
+    """The critic, whose alpha is also the temperature of the policy's weights."""
+    fit: Fit = Fit()
+    """The policy's network and how it is fitted."""
+    value_rate: float = 0.005
+    """How fast the slow values follow, per update."""
+    noise: float = 0.5
+    """(execution) Scale of the Gaussian's noise: 1 samples the learned distribution, 0 takes its mean."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the critic asks for."""
+        return Sampling(1, self.critic.discount, self.critic.lookahead)
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
+        """Fresh networks; the slow copies start equal to them."""
+        value_key, policy_key = jax.random.split(key)
+        policy = gaussian_net(spec, self.fit, policy_key)
+        return start(spec, self.fit, Params(self.critic.init(spec, value_key), policy))
+
+    def update(
+        self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
+    ) -> tuple[TrainState, Metrics]:
+        """One step on the critic and one on the weighted likelihood."""
+        del key
+
+        def loss(params):
+            value_loss, metrics = self.critic.loss(params.values, state.target.values, batch)
+            weight = self.weights(params.values, state.target.values, batch)
+            policy_loss = -(weight * log_likelihood(params.policy, batch)).mean()
+            metrics = metrics | {"loss/policy": policy_loss, "label/weight": weight.mean()}
+            return value_loss + policy_loss, metrics
+
+        return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
+
+    def weights(self, values, slow_values, batch: Transition) -> Float[Array, "b n"]:
+        """exp(z_i), fixed."""
+        shares = stop_gradient(self.critic.advantage(values, slow_values, batch).agents)
+        return jnp.exp(jnp.clip(shares / self.critic.alpha, -10.0, 10.0))
+
+    def act(
+        self,
+        spec: Spec,
+        params: Params,
+        obs: Float[Array, "*b n o"],
+        key: PRNGKeyArray,
+        legal: Bool[Array, "*b n a"] | None = None,
+    ) -> Array:
+        """Every agent's action from its own observation."""
+        mean, log_std = gaussian(params.policy, obs)
+        return spec.actions.decode(mean + jnp.exp(log_std) * latent(spec, obs, key, self.noise), legal)
