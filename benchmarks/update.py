@@ -59,7 +59,7 @@ def measure(algorithm, options: Options) -> tuple[float, float]:
 
     per_update = seconds(once, 3) / options.updates
     state = jax.tree.map(lambda x: x[0], states)
-    batch = setup.replay.sample(setup.spec.actions, options.batch, keys[0])
+    batch = setup.replay.sample(setup.spec.actions, algorithm.sampling.pool * options.batch, keys[0])
     one = (
         jax.jit(lambda s, b, k: algorithm.update(setup.spec, s, b, k)).lower(state, batch, keys[0]).compile()
     )

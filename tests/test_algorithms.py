@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vgm2p import flows
 from vgm2p.actions import Continuous, Discrete
 from vgm2p.algorithms import (
     ALGORITHMS,
@@ -23,14 +22,15 @@ from vgm2p.algorithms import (
     OmigaPolicy,
     diffusion_bc,
 )
-from vgm2p.algorithms.algorithm import Velocity, pick
+from vgm2p.algorithms.algorithm import ValuePolicyParams, Velocity, pick
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs.env import play
 from vgm2p.envs.toy import MatrixGame, matrix_dataset
-from vgm2p.flows import MeanFlow
+from vgm2p.errors import InputError
+from vgm2p.flows import FLOW_MATCHING, MeanFlow
 from vgm2p.train import advance, init, seed_keys
 from vgm2p.types import Spec
-from vgm2p.values import LEARNERS, MixedIQL
+from vgm2p.values import LEARNERS, OMIGA, MixedIQL
 
 SMALL = {"fit": Fit(hidden=(32, 32), slow_rate=0.01), "noise": 1.0}
 KINDS = [kind(**SMALL) for kind in ALGORITHMS.values()]
@@ -178,15 +178,17 @@ def test_noise_scale_narrows_what_is_executed(algorithm):
     assert spreads[1] < spreads[2]
 
 
-def test_one_jump_from_noise_ends_where_the_network_says():
-    """At (t, r) = (1, 0) the velocity is z - x, x what the network answers, so the jump lands on x."""
+@pytest.mark.parametrize("t", [0.03, 0.1, 0.5, 1.0])
+def test_the_flows_network_answers_in_actions(t):
+    """z - max(t, 0.1) u is what the network says; at t = 1 a jump to the data lands on it."""
     spec, _, _ = setup(MeanFlowBC(**SMALL), additive(64))
     u = Velocity(spec, 0, Fit(hidden=(16,)), jax.random.key(0))
     z, obs = jax.random.normal(jax.random.key(1), (8, 2, 1)), jnp.ones((8, 2, spec.obs_dim))
-    field = lambda z, t, r: u(z, t, r, obs, jnp.zeros((8, 2, 0)))  # noqa: E731
-    wide = z - field(z, jnp.ones((8, 2)), jnp.zeros((8, 2)))
-    np.testing.assert_allclose(flows.sample(field, z), wide, atol=1e-6)
-    assert float(jnp.abs(wide).max()) < 0.5  # the last layer starts small, whatever the noise
+    t, r = jnp.full((8, 2), t), jnp.zeros((8, 2))
+    times = jnp.stack([t, t - r], -1)
+    inputs = jnp.concatenate([z, times, jnp.sin(jnp.pi * times), jnp.cos(jnp.pi * times), obs], -1)
+    found = z - jnp.maximum(t, 0.1)[..., None] * u(z, t, r, obs, jnp.zeros((8, 2, 0)))
+    np.testing.assert_allclose(found, u.net(inputs), atol=1e-5)
 
 
 def test_one_jump_and_ten_both_sample_a_learned_gaussian():
@@ -199,17 +201,18 @@ def test_one_jump_and_ten_both_sample_a_learned_gaussian():
     assert float(ten.std()) == pytest.approx(0.3, abs=0.05)
 
 
-@pytest.mark.parametrize("kind", [FlowBC, DiffusionBC], ids=lambda k: k.__name__)
-def test_cloning_in_many_steps_samples_a_learned_gaussian(kind):
-    algorithm = kind(fit=Fit(hidden=(64, 64), slow_rate=0.01), noise=1.0)
+@pytest.mark.parametrize(("kind", "steps"), [(FlowBC, 40), (DiffusionBC, 40)], ids=["flow", "diffusion"])
+def test_cloning_in_many_steps_samples_a_learned_gaussian(kind, steps):
+    algorithm = kind(steps=steps, fit=Fit(hidden=(64, 64), slow_rate=0.01), noise=1.0)
     spec, view, params, _ = trained(algorithm, additive(), 2500)
     actions = actions_of(algorithm, spec, view, params)
     assert float(actions.mean()) == pytest.approx(0.0, abs=0.05)
     assert float(actions.std()) == pytest.approx(0.3, abs=0.05)
 
 
-@pytest.mark.parametrize("fresh", [0.0, 1.0])
-def test_denoising_with_the_exact_noise_of_a_gaussian_samples_it(fresh, monkeypatch):
+@pytest.mark.parametrize(("steps", "error"), [(100, 0.02), (50, 0.04)])
+@pytest.mark.parametrize("fresh", [0.0, 0.5, 1.0])
+def test_denoising_with_the_exact_noise_of_a_gaussian_samples_it(fresh, steps, error, monkeypatch):
     """For x ~ N(m, s^2) the best guess of the noise in z is known, so the sampler alone is on trial."""
     mean, spread = 0.2, 0.3
 
@@ -218,12 +221,41 @@ def test_denoising_with_the_exact_noise_of_a_gaussian_samples_it(fresh, monkeypa
         return jnp.sqrt(1 - kept) * (z - jnp.sqrt(kept) * mean) / (kept * spread**2 + 1 - kept)
 
     monkeypatch.setattr(diffusion_bc, "_predict", exact)
-    algorithm = DiffusionBC(steps=100, fresh=fresh, noise=1.0, fit=Fit(hidden=(8,)))
+    algorithm = DiffusionBC(steps=steps, fresh=fresh, noise=1.0, fit=Fit(hidden=(8,)))
     spec, view, _ = setup(algorithm, additive(64))
     params = algorithm.init(spec, jax.random.key(0)).params
     actions = actions_of(algorithm, spec, view, params, rows=20_000)
     assert float(actions.mean()) == pytest.approx(mean, abs=0.02)
-    assert float(actions.std()) == pytest.approx(spread, abs=0.02)
+    assert float(actions.std()) == pytest.approx(spread, abs=error)
+
+
+def test_a_strength_that_was_not_trained_for_is_refused():
+    with pytest.raises(InputError, match=r"guidance 3.0 must be at least 1 and at most guidance_max, 2.0"):
+        VGM2P(guidance_max=2.0, guidance=3.0)
+    assert "guidance" in VGM2P(guidance_max=2.0).options
+    assert "guidance" not in VGM2P().options
+
+
+def test_steps_beyond_the_trained_levels_are_refused():
+    with pytest.raises(InputError, match="steps 25 is not between 1 and the 10 levels"):
+        DiffusionBC(levels=10, steps=25)
+
+
+@pytest.mark.parametrize("w", [1.0, 1.5, 3.0])
+def test_guidance_at_execution_of_exact_velocities_gives_the_guided_gaussian(w):
+    """Good and any are Gaussians of spread s: the guided flow ends in N(m_any + w (m_good - m_any), s^2)."""
+    spread = 0.2
+
+    def velocity(z, t, r, obs, condition):
+        mean, t = jnp.where(condition[..., :1] == 1, 0.2, 0.1), t[..., None]
+        slope = (t - (1 - t) * spread**2) / (jnp.square((1 - t) * spread) + jnp.square(t))
+        return -mean + slope * (z - (1 - t) * mean)
+
+    algorithm = CFGRLFlow(guidance=w, steps=200, noise=1.0)
+    spec, view, _ = setup(algorithm, additive(64))
+    actions = actions_of(algorithm, spec, view, ValuePolicyParams(None, velocity), rows=20_000)
+    assert float(actions.mean()) == pytest.approx(0.1 + w * 0.1, abs=0.01)
+    assert float(actions.std()) == pytest.approx(spread, abs=0.01)
 
 
 def test_guidance_at_execution_moves_a_many_step_flow_beyond_the_good():
@@ -256,11 +288,21 @@ def test_omiga_weights_each_agents_likelihood_by_its_share_of_the_advantage():
     spec, _, params, _ = trained(algorithm, additive(), 50)
     _, _, replay = setup(algorithm, additive())
     batch = replay.sample(spec.actions, 64, jax.random.key(1))
-    shares = algorithm.critic.advantage(params.values, params.values, batch).agents
+    shares = algorithm.values.advantage(params.values, params.values, batch).agents
     found = algorithm.weights(params.values, params.values, batch)
-    np.testing.assert_allclose(found, np.exp(np.clip(shares / algorithm.critic.alpha, -10, 10)), rtol=1e-5)
+    np.testing.assert_allclose(found, np.exp(np.clip(shares / algorithm.values.alpha, -10, 10)), rtol=1e-5)
     assert found.shape == (64, 2)
     assert float(jnp.abs(found[:, 0] - found[:, 1]).max()) > 0
+
+
+def test_omiga_moves_towards_good_actions_when_cold_and_clones_when_hot():
+    means = []
+    for alpha in (10.0, 0.003):
+        algorithm = OmigaPolicy(values=OMIGA(alpha=alpha, hidden=(32,)), **SMALL)
+        spec, view, params, _ = trained(algorithm, additive(), 1500)
+        means.append(float(actions_of(algorithm, spec, view, params).mean()))
+    assert abs(means[0]) < 0.06
+    assert means[1] > means[0] + 0.06
 
 
 def test_gaussian_cloning_recovers_mean_and_spread():
@@ -335,15 +377,24 @@ def test_strength_chosen_at_execution_works_from_one_network():
     assert means[0] < means[1] < means[2]
 
 
-def test_multi_jump_sampling_ends_at_time_zero():
-    ends = []
+@pytest.mark.parametrize(
+    ("flow", "ends"),
+    [
+        (MeanFlow(to_data=False), [(1.0, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0.0)]),
+        (MeanFlow(), [(1.0, 1.0), (0.75, 0.75), (0.5, 0.5), (0.25, 0.0)]),
+        (FLOW_MATCHING, [(1.0, 1.0), (0.75, 0.75), (0.5, 0.5), (0.25, 0.25)]),
+    ],
+    ids=["drawn ends", "ends at the data", "anchors only"],
+)
+def test_sampling_asks_for_trained_intervals_only(flow, ends):
+    asked = []
 
     def field(z, t, r):
-        ends.append((float(t[0]), float(r[0])))
+        asked.append((float(t[0]), float(r[0])))
         return jnp.zeros_like(z)
 
-    flows.sample(field, jnp.zeros((1, 1)), steps=4)
-    assert ends == [(1.0, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0.0)]
+    flow.sample(field, jnp.zeros((1, 1)), steps=4)
+    assert asked == ends
 
 
 def score(algorithm, data, game, choices, updates):

@@ -96,7 +96,7 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path, capsys):
 
 
 def test_an_option_the_algorithm_lacks_is_an_error(trained, capsys):
-    assert "unknown execution option 'guidance'" in fails(
+    assert "guidance can't be set to 2.0 after training; this policy's options are noise" in fails(
         ["evaluate", str(trained), "--guidance", "2"], capsys
     )
 

@@ -1,6 +1,7 @@
 """Alignment, look-ahead, files that can be trusted, and twins that can be made again."""
 
 import json
+from dataclasses import asdict
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from safetensors.numpy import save_file
 
 from vgm2p.actions import Continuous, Discrete
 from vgm2p.behaviour import ladder, twin
+from vgm2p.behaviour.build import RECIPES
 from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
 from vgm2p.errors import InputError
@@ -254,3 +256,9 @@ def test_fitted_shares_meet_the_mean_before_the_spread():
     mean, std = np.array([100.0, 500.0, 900.0, 1500.0]), np.array([20.0, 100.0, 200.0, 300.0])
     shares = ladder.fit_shares(mean, std, 700.0, 50.0)
     assert shares @ mean == pytest.approx(700, rel=0.02)
+
+
+@pytest.mark.parametrize("robot", sorted(RECIPES))
+def test_shipped_ladders_were_made_by_the_recipes_in_the_code(robot):
+    written = json.loads(json.dumps(asdict(RECIPES[robot])))
+    assert ladder.card(robot)["recipe"] == written

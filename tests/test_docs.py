@@ -2,15 +2,23 @@
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from vgm2p.actions import Continuous
+from vgm2p.algorithms import VGM2P, Fit
 from vgm2p.claims import controls, strength
+from vgm2p.claims.grid import read_record
 from vgm2p.cli import main, parse
+from vgm2p.runs import encode
+from vgm2p.types import Spec
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -64,10 +72,34 @@ def test_tables_of_results_come_from_the_record(claim):
     assert shown == claim.tables(ROOT / f"results/{name}.jsonl")
 
 
+@pytest.mark.parametrize("claim", [controls, strength], ids=["controls", "strength"])
+def test_records_were_made_with_the_settings_in_the_code(claim):
+    """Every line's full settings are those of its cell today; a changed default calls for a new record."""
+    lines = read_record(ROOT / f"results/{claim.__name__.split('.')[-1]}.jsonl")
+    cells = {(cell.experiment.task, cell.name): cell.experiment for cell in claim.cells()}
+    assert {(line["task"], line["name"]) for line in lines} == set(cells)
+    for line in lines:
+        experiment = cells[line["task"], line["name"]]
+        assert line["settings"] == encode(experiment.algorithm)
+        assert (line["updates"], line["batch"]) == (experiment.updates, experiment.batch)
+
+
 def test_links_between_documents_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_the_numpy_decision_of_the_benchmark_is_the_policys(steps):
+    act = runpy.run_path(str(ROOT / "benchmarks/act.py"))["numpy_act"]
+    algorithm = VGM2P(fit=Fit(hidden=(16,)), steps=steps)
+    spec = Spec(("a", "b"), 5, 3, Continuous(2), 1)
+    params = algorithm.init(spec, jax.random.key(0)).params
+    obs, key = jax.random.normal(jax.random.key(1), (2, 5)), jax.random.key(2)
+    noise = algorithm.noise * jax.random.normal(key, (2, 2))
+    found = act(params, np.asarray(obs), np.asarray(noise), algorithm.guidance, steps)
+    np.testing.assert_allclose(found, algorithm.act(spec, params, obs, key), atol=1e-5)
 
 
 def test_benchmarks_have_help():

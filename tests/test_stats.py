@@ -45,6 +45,12 @@ def test_probability_of_improvement_counts_pairs(ours, theirs, expected):
     assert low <= p <= high
 
 
+def test_one_seed_gives_no_interval_over_tasks_either():
+    p, low, high = probability_of_improvement([np.array([3.0])], [np.array([1.0])])
+    assert p == 1.0
+    assert np.isnan([low, high]).all()
+
+
 def test_probability_of_improvement_averages_over_tasks():
     ours, theirs = [np.array([1.0, 1.0]), np.array([0.0, 0.0])], [np.array([0.0, 0.0]), np.array([1.0, 1.0])]
     assert probability_of_improvement(ours, theirs)[0] == 0.5

@@ -4,7 +4,19 @@
 >>> result = run(Experiment("twin/3hopper-medium", VGM2P()), "runs/first")  # doctest: +SKIP
 """
 
-from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, FilteredBC, Fit, MeanFlowBC
+from vgm2p.algorithms import (
+    ALGORITHMS,
+    AWR,
+    BC,
+    VGM2P,
+    CFGRLFlow,
+    DiffusionBC,
+    FilteredBC,
+    Fit,
+    FlowBC,
+    MeanFlowBC,
+    OmigaPolicy,
+)
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.policy import Policy
@@ -14,14 +26,19 @@ from vgm2p.tasks import TASKS, Task, task
 
 __all__ = [
     "ALGORITHMS",
+    "AWR",
     "BC",
     "TASKS",
     "VGM2P",
+    "CFGRLFlow",
+    "DiffusionBC",
     "Experiment",
     "FilteredBC",
     "Fit",
+    "FlowBC",
     "InputError",
     "MeanFlowBC",
+    "OmigaPolicy",
     "Policy",
     "Task",
     "evaluate",

@@ -44,7 +44,7 @@ CHOICES = tyro.extras.subcommand_type_from_defaults(
 class Train:
     """Learn a team policy from a dataset; go on where an earlier run of the same stopped.
 
-    Example: vgm2p train twin/6halfcheetah-medium --out runs/first vgm2p --guidance 3
+    Example: vgm2p train twin/6halfcheetah-medium --out runs/first vgm2p --guidance-max 3
     """
 
     task: Positional[str]
@@ -53,13 +53,13 @@ class Train:
     """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
-    updates: int = 20_000
+    updates: int = 10_000
     """Gradient updates per seed."""
     batch: int = 64
     """Transitions that the policy trains on per update; every agent of each is used."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds, all in this one run."""
-    eval_every: int = 5_000
+    eval_every: int = 2_500
     """Updates between evaluations; the last checkpoint is always evaluated."""
     eval_episodes: int = 32
     """Episodes per seed and evaluation."""
@@ -70,7 +70,7 @@ class Train:
 
     def run(self) -> None:
         """Train with a progress bar, then say the score and draw it."""
-        from vgm2p.runs import Experiment
+        from vgm2p.runs import Experiment, algorithm_name
 
         experiment = Experiment(
             task=self.task,
@@ -83,7 +83,7 @@ class Train:
             regress=self.regress,
             standardise=self.standardise,
         )
-        name = type(self.algorithm).__name__.lower()
+        name = algorithm_name(self.algorithm)
         train(experiment, self.out or Path("runs") / self.task / name)
 
 
@@ -91,7 +91,7 @@ class Train:
 class Evaluate:
     """Score a trained team again: other episodes, other noise, other guidance.
 
-    Example: vgm2p evaluate runs/first --noise 0 --guidance 3
+    Example: vgm2p evaluate runs/first --noise 0 --guidance 2
     """
 
     run_folder: Positional[Path]
@@ -344,7 +344,7 @@ class Demo:
         where = task(self.task)
         if not (home() / where.id / "card.json").exists():
             make_data(where.id, where.published_transitions // 10, 0, None)
-        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds, eval_every=2_500)
+        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds)
         train(experiment, self.out)
         earned = film(load_policy(self.out), where, self.out / "team.mp4")
         out.print(f"film: {self.out / 'team.mp4'} (return {earned:.0f} in the part that is shown)")

@@ -12,7 +12,7 @@ so that `z_r = z_t - (t - r) u(z_t, t, r)` jumps from t to r at once, and `x = e
 | u = vbar - (t - r) du/dt, du/dt = vbar . grad_z u + d_t u | `total_derivative` | MeanFlow 2505.13447 |
 | V = u + (t - r) sg(du/dt), regressed on a fixed target | `MeanFlow.loss` | improved MeanFlow 2512.02012 |
 | v_g = v + (1 - 1/w) (v_c - v_u) | `guided_velocity` | improved MeanFlow 2512.02012 |
-| one jump, or k equal jumps | `sample` | MeanFlow |
+| one jump, or k equal jumps | `MeanFlow.sample` | MeanFlow |
 
 Shapes: z, v, x are [*b, a]; t, r are [*b]; a velocity field is a callable u(z, t, r) -> [*b, a].
 """
@@ -91,14 +91,6 @@ def difference_derivative(
     return (ahead - behind) / (2 * step)
 
 
-def sample(u: Field, noise: Float[Array, "*b a"], steps: int = 1) -> Float[Array, "*b a"]:
-    """Data from noise in `steps` equal jumps of the average velocity; one is the method's own."""
-    z, ones = noise, jnp.ones(noise.shape[:-1], noise.dtype)
-    for k in range(steps, 0, -1):
-        z = z - u(z, ones * (k / steps), ones * ((k - 1) / steps)) / steps
-    return z
-
-
 @dataclass(frozen=True)
 class MeanFlow:
     """How average velocities are trained."""
@@ -154,6 +146,20 @@ class MeanFlow:
         error = jnp.square(velocity - stop_gradient(target)).sum(-1)
         error = error / stop_gradient(error + 0.01) ** self.power
         return error.mean()
+
+    def sample(self, u: Field, noise: Float[Array, "*b a"], steps: int = 1) -> Float[Array, "*b a"]:
+        """Data from noise in `steps` equal jumps; one is the method's own.
+
+        Every jump asks for an interval that was trained: [r, t] if both ends were drawn. If intervals end at
+        the data, the marginal velocity u(z, t, t) carries all jumps but the last (Euler); if there were
+        anchors only, the last as well.
+        """
+        z, ones = noise, jnp.ones(noise.shape[:-1], noise.dtype)
+        for k in range(steps, 0, -1):
+            marginal = self.anchors == 1.0 or (self.to_data and k > 1)
+            t, r = k / steps, k / steps if marginal else (k - 1) / steps
+            z = z - u(z, ones * t, ones * r) / steps
+        return z
 
     def _compound(self, u, s, condition, ema_velocity):
         field = lambda z, t, r: u(z, t, r, condition)  # noqa: E731

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
 from vgm2p.algorithms.algorithm import Algorithm
-from vgm2p.errors import unknown
+from vgm2p.errors import InputError
 from vgm2p.types import Params, Spec
 from vgm2p.view import TeamView
 
@@ -34,11 +34,17 @@ class Policy:
         return np.asarray(_act(self.algorithm, self.spec, self.view, self.params, state, keys))
 
     def with_options(self, **options: Any) -> "Policy":
-        """The same policy with other execution options, such as `noise=0.0` or `guidance=3.0`."""
-        names = [field.name for field in dataclasses.fields(self.algorithm)]  # type: ignore[arg-type]
-        for name in options:
-            if name not in names:
-                raise unknown("execution option", name, names)
+        """The same policy with other execution options (`algorithm.options`), such as `noise=0.0`.
+
+        Raises InputError for a field that training has fixed, or a value that was not trained for.
+        """
+        for name, value in options.items():
+            if name not in self.algorithm.options and getattr(self.algorithm, name, None) != value:
+                raise InputError(
+                    f"{name} can't be set to {value} after training; this policy's options are "
+                    f"{', '.join(self.algorithm.options)} (guidance is one in a network told its strength: "
+                    "train vgm2p with guidance_max)"
+                )
         algorithm = dataclasses.replace(self.algorithm, **options)  # type: ignore[type-var]
         return dataclasses.replace(self, algorithm=algorithm)
 

@@ -54,10 +54,10 @@ class Experiment:
 
     task: str
     algorithm: Algorithm
-    updates: int = 20_000
+    updates: int = 10_000
     batch: int = 64
     seeds: tuple[int, ...] = (0, 1, 2)
-    eval_every: int = 5_000
+    eval_every: int = 2_500
     eval_episodes: int = 32
     log_every: int = 250
     regress: str = "raw"
@@ -210,6 +210,11 @@ def experiment_from(record: dict[str, Any]) -> Experiment:
     return Experiment(**fields)
 
 
+def algorithm_name(algorithm: Algorithm) -> str:
+    """Its name in `ALGORITHMS`."""
+    return next(name for name, kind in ALGORITHMS.items() if isinstance(algorithm, kind))
+
+
 def device() -> str:
     """The device that JAX computes on, in words."""
     first = jax.devices()[0]
@@ -307,7 +312,7 @@ def _result(experiment, setup, folder, seconds):
     means = np.mean(last["returns"], axis=1)
     return {
         "task": experiment.task,
-        "algorithm": _name(experiment.algorithm),
+        "algorithm": algorithm_name(experiment.algorithm),
         "fields": changed_fields(experiment.algorithm),
         "updates": last["step"],
         "seeds": list(experiment.seeds),
@@ -320,7 +325,3 @@ def _result(experiment, setup, folder, seconds):
         "versions": versions(),
         "device": device(),
     }
-
-
-def _name(algorithm):
-    return next(name for name, kind in ALGORITHMS.items() if isinstance(algorithm, kind))

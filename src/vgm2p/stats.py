@@ -53,7 +53,12 @@ def profile(scores: Scores, thresholds: Float[ndarray, " k"]) -> Float[ndarray, 
 def stratified_interval(
     statistic: Callable[..., float], *methods: Scores, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of `statistic(*methods)`, each drawn again within its tasks; a fixed seed decides."""
+    """Interval of `statistic(*methods)`, each drawn again within its tasks; a fixed seed decides.
+
+    nan if any task has but one seed: drawing that again tells nothing.
+    """
+    if any(len(seeds) < 2 for tasks in methods for seeds in tasks):
+        return float("nan"), float("nan")
     rng = np.random.default_rng(0)
     again = lambda tasks: [rng.choice(seeds, len(seeds)) for seeds in tasks]  # noqa: E731
     draws = [statistic(*(again(tasks) for tasks in methods)) for _ in range(DRAWS)]

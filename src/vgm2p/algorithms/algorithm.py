@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from vgm2p import flows
+from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Metrics, Params, Sampling, Spec, TrainState, Transition
 
@@ -24,6 +24,11 @@ class Algorithm(Protocol):
     @property
     def noise(self) -> float:
         """Scale of the noise at execution."""
+        ...
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The fields that may be changed after training."""
         ...
 
     @property
@@ -77,6 +82,19 @@ class Fit:
         clip = optax.stateless(lambda grads, _: _clip_fields(grads, self.max_grad_norm))
         rate = optax.cosine_decay_schedule(self.learning_rate, updates) if updates else self.learning_rate
         return optax.chain(clip, optax.adam(rate))
+
+
+class PolicyParams(NamedTuple):
+    """What cloning learns; `TrainState.target` holds the slow copy in the same shape."""
+
+    policy: Any
+
+
+class ValuePolicyParams(NamedTuple):
+    """What is learned with values; `TrainState.target` holds the slow copies in the same shape."""
+
+    values: Any
+    policy: Any
 
 
 class Velocity(eqx.Module):
@@ -144,29 +162,31 @@ def latent(spec: Spec, obs: Float[Array, "*b n o"], key: PRNGKeyArray, scale: fl
     return scale * jax.random.normal(key, (*obs.shape[:-1], spec.action_dim))
 
 
-def jump(
+def clone_loss(
+    flow: MeanFlow, policy: Velocity, slow: Velocity, batch: Transition, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    """Unconditional MeanFlow regression on the logged actions."""
+    sample = flow.draw(batch.action, key)
+    z, _, t, _ = sample
+    condition = (batch.obs, unconditional(batch.obs))
+    field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
+    far = slice(flow.anchor_rows(len(z)), None)
+    tangent = slow(z[far], t[far], t[far], *(c[far] for c in condition)) if flow.tangent == "ema" else None
+    return flow.loss(field, sample, condition, sample.v, tangent)
+
+
+def clone_act(
     spec: Spec,
+    flow: MeanFlow,
     policy: Velocity,
     obs: Float[Array, "*b n o"],
-    condition: Float[Array, "*b n c"],
     noise: Float[Array, "*b n a"],
     legal: Bool[Array, "*b n a"] | None,
     steps: int,
 ) -> Array:
-    """The actions that a flow reaches from `noise` in `steps` jumps; one is one network pass."""
-    field = lambda z, t, r: policy(z, t, r, obs, condition)  # noqa: E731
-    return spec.actions.decode(flows.sample(field, noise, steps), legal)
-
-
-def integrate(
-    spec: Spec,
-    velocity: Callable[[Float[Array, "*b n a"], Float[Array, "*b n"]], Float[Array, "*b n a"]],
-    noise: Float[Array, "*b n a"],
-    legal: Bool[Array, "*b n a"] | None,
-    steps: int,
-) -> Array:
-    """The actions that marginal velocities v(z, t) carry `noise` to, in `steps` Euler steps."""
-    return spec.actions.decode(flows.sample(lambda z, t, r: velocity(z, t), noise, steps), legal)
+    """The actions that an unconditional flow reaches from `noise`."""
+    field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs))  # noqa: E731
+    return spec.actions.decode(flow.sample(field, noise, steps), legal)
 
 
 def pick(good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray) -> Int[Array, "rows n"]:

@@ -7,15 +7,23 @@ action that hardly counts. The temperature is the coefficient that VGM²P does w
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, Velocity, descend, jump, latent, start, unconditional
-from vgm2p.algorithms.filtered_bc import Params
-from vgm2p.algorithms.meanflow_bc import clone_loss
+from vgm2p.algorithms.algorithm import (
+    Fit,
+    ValuePolicyParams,
+    Velocity,
+    clone_act,
+    clone_loss,
+    descend,
+    latent,
+    start,
+)
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
@@ -43,6 +51,7 @@ class AWR:
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
     """(execution) Jumps from noise to action."""
+    options: ClassVar[tuple[str, ...]] = ("noise", "steps")
 
     @property
     def sampling(self) -> Sampling:
@@ -53,7 +62,7 @@ class AWR:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
         policy = Velocity(spec, 0, self.fit, policy_key)
-        return start(spec, self.fit, Params(self.values.init(spec, value_key), policy))
+        return start(spec, self.fit, ValuePolicyParams(self.values.init(spec, value_key), policy))
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -70,7 +79,7 @@ class AWR:
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, drawn, flow_key)
             share = jnp.exp(log_weight - jax.nn.logsumexp(log_weight))
             effective = 1 / jnp.square(share).sum() / len(share)
-            metrics = metrics | {"label/effective_share": effective, "loss/policy": policy_loss}
+            metrics = metrics | {"policy/effective_share": effective, "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
@@ -83,11 +92,11 @@ class AWR:
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
         noise = latent(spec, obs, key, self.noise)
-        return jump(spec, params.policy, obs, unconditional(obs), noise, legal, self.steps)
+        return clone_act(spec, self.flow, params.policy, obs, noise, legal, self.steps)

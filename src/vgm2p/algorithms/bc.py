@@ -5,20 +5,14 @@ discrete teams the Gaussian is over the coded action and the nearest legal choic
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, descend, latent, start
+from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
-
-
-class Params(NamedTuple):
-    """What is learned; `TrainState.target` holds the slow copy in the same shape."""
-
-    policy: MLP
 
 
 @dataclass(frozen=True)
@@ -29,11 +23,12 @@ class BC:
     """The policy's network and how it is fitted."""
     noise: float = 0.5
     """(execution) Scale of the Gaussian's noise: 1 samples the learned distribution, 0 takes its mean."""
+    options: ClassVar[tuple[str, ...]] = ("noise",)
     sampling: ClassVar[Sampling] = Sampling()
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
-        return start(spec, self.fit, Params(gaussian_net(spec, self.fit, key)))
+        return start(spec, self.fit, PolicyParams(gaussian_net(spec, self.fit, key)))
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -50,7 +45,7 @@ class BC:
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: PolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,

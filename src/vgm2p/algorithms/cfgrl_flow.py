@@ -10,12 +10,13 @@ and r = t on every row: so the two differ in the flow alone.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, integrate, latent
-from vgm2p.algorithms.vgm2p import VGM2P, Params, encode
+from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, latent
+from vgm2p.algorithms.vgm2p import VGM2P, encode
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
@@ -37,6 +38,7 @@ class CFGRLFlow:
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 10
     """(execution) Euler steps from noise to action, two network passes each."""
+    options: ClassVar[tuple[str, ...]] = ("noise", "steps", "guidance")
 
     @property
     def sampling(self) -> Sampling:
@@ -56,7 +58,7 @@ class CFGRLFlow:
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,
@@ -65,12 +67,13 @@ class CFGRLFlow:
         asked = jnp.stack([jnp.ones(obs.shape[:-1], bool), jnp.zeros(obs.shape[:-1], bool)])
         condition, both = encode(asked, jnp.ones(asked.shape)), jnp.stack([obs, obs])
 
-        def velocity(z, t):
-            z, t = jnp.stack([z, z]), jnp.stack([t, t])
-            good, anything = params.policy(z, t, t, both, condition)
+        def guided(z, t, r):
+            z, t, r = (jnp.stack([x, x]) for x in (z, t, r))
+            good, anything = params.policy(z, t, r, both, condition)
             return anything + self.guidance * (good - anything)
 
-        return integrate(spec, velocity, latent(spec, obs, key, self.noise), legal, self.steps)
+        noise = latent(spec, obs, key, self.noise)
+        return spec.actions.decode(FLOW_MATCHING.sample(guided, noise, self.steps), legal)
 
     @property
     def _training(self) -> VGM2P:

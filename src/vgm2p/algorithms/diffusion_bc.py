@@ -2,31 +2,26 @@
 
 Each agent learns to take noise off its logged action (DDPM, arXiv 2006.11239) at `levels` noise levels of
 the cosine schedule (arXiv 2102.09672, eq. 17) and acts by denoising in `steps` steps, evenly spaced among
-the levels (DDIM, arXiv 2010.02502, eq. 12 with eta = `fresh`), one network pass each.
+the levels (DDIM, arXiv 2010.02502, eq. 12, its sigma by eq. 16 with eta = `fresh`), one network pass each.
 
 | equation | here |
 |---|---|
 | min E [eps(sqrt(abar_k) x + sqrt(1 - abar_k) e, k) - e]^2 | `denoising_loss` |
-| x = (z - sqrt(1 - abar) eps) / sqrt(abar), clipped to +-`reach` | `_denoise` |
+| x = (z - sqrt(1 - abar) eps) / sqrt(abar), clipped to +-`reach`, and eps again from that x | `_denoise` |
 | z <- sqrt(abar') x + sqrt(1 - abar' - sigma^2) eps + sigma e | `_denoise` |
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, descend, latent, start
+from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
+from vgm2p.errors import InputError
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
-
-
-class Params(NamedTuple):
-    """What is learned; `TrainState.target` holds the slow copy in the same shape."""
-
-    policy: MLP
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,18 @@ class DiffusionBC:
     """The policy's network and how it is fitted."""
     noise: float = 0.5
     """(execution) Scale of all noise, first and fresh: 1 samples the learned distribution."""
+    options: ClassVar[tuple[str, ...]] = ("noise", "steps", "fresh")
     sampling: ClassVar[Sampling] = Sampling()
+
+    def __post_init__(self):
+        if not 1 <= self.steps <= self.levels:
+            raise InputError(f"steps {self.steps} is not between 1 and the {self.levels} levels trained")
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
         inputs = spec.action_dim + 3 + spec.obs_dim
         policy = MLP(inputs, self.fit.hidden, spec.action_dim, key, activation=self.fit.activation)
-        return start(spec, self.fit, Params(policy))
+        return start(spec, self.fit, PolicyParams(policy))
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -77,7 +77,7 @@ class DiffusionBC:
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: PolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,

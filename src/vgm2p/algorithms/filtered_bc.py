@@ -5,7 +5,7 @@ VGM²P gains over it is due to guidance, what this gains over `meanflow_bc` is d
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,26 +14,19 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import (
     Fit,
+    ValuePolicyParams,
     Velocity,
+    clone_act,
+    clone_loss,
     descend,
-    jump,
     latent,
     pick,
     start,
     take_rows,
-    unconditional,
 )
-from vgm2p.algorithms.meanflow_bc import clone_loss
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
-
-
-class Params(NamedTuple):
-    """What is learned; `TrainState.target` holds the slow copies in the same shape."""
-
-    values: Any
-    policy: Velocity
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,7 @@ class FilteredBC:
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
+    options: ClassVar[tuple[str, ...]] = ("noise", "steps")
 
     @property
     def sampling(self) -> Sampling:
@@ -68,7 +62,7 @@ class FilteredBC:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
         policy = Velocity(spec, 0, self.fit, policy_key)
-        params = Params(self.values.init(spec, value_key), policy)
+        params = ValuePolicyParams(self.values.init(spec, value_key), policy)
         return start(spec, self.fit, params)
 
     def update(
@@ -94,11 +88,11 @@ class FilteredBC:
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
         noise = latent(spec, obs, key, self.noise)
-        return jump(spec, params.policy, obs, unconditional(obs), noise, legal, self.steps)
+        return clone_act(spec, self.flow, params.policy, obs, noise, legal, self.steps)

@@ -6,7 +6,7 @@ acts by integrating it from noise to data in `steps` Euler steps, one network pa
 | equation | here |
 |---|---|
 | min E [v(z_t, t) - (e - x)]^2 | `clone_loss` with r = t on every row |
-| z <- z - v(z, t) / steps | `integrate` |
+| z <- z - v(z, t) / steps | `MeanFlow.sample` |
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,16 @@ from typing import ClassVar
 
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, Velocity, descend, integrate, latent, start, unconditional
-from vgm2p.algorithms.meanflow_bc import Params, clone_loss
+from vgm2p.algorithms.algorithm import (
+    Fit,
+    PolicyParams,
+    Velocity,
+    clone_act,
+    clone_loss,
+    descend,
+    latent,
+    start,
+)
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
@@ -30,11 +38,12 @@ class FlowBC:
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     steps: int = 10
     """(execution) Euler steps from noise to action."""
+    options: ClassVar[tuple[str, ...]] = ("noise", "steps")
     sampling: ClassVar[Sampling] = Sampling()
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
-        return start(spec, self.fit, Params(Velocity(spec, 0, self.fit, key)))
+        return start(spec, self.fit, PolicyParams(Velocity(spec, 0, self.fit, key)))
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -50,12 +59,11 @@ class FlowBC:
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: PolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: `steps` network passes."""
-        nothing = unconditional(obs)
-        velocity = lambda z, t: params.policy(z, t, t, obs, nothing)  # noqa: E731
-        return integrate(spec, velocity, latent(spec, obs, key, self.noise), legal, self.steps)
+        noise = latent(spec, obs, key, self.noise)
+        return clone_act(spec, FLOW_MATCHING, params.policy, obs, noise, legal, self.steps)

@@ -8,50 +8,45 @@ their scale.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, descend, latent, start
+from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, latent, start
 from vgm2p.algorithms.bc import gaussian, gaussian_net, log_likelihood
-from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA
-
-
-class Params(NamedTuple):
-    """What is learned; `TrainState.target` holds the slow copies in the same shape."""
-
-    values: Any
-    policy: MLP
 
 
 @dataclass(frozen=True)
 class OmigaPolicy:
     """OMIGA, critic and policy."""
 
-    critic: OMIGA = OMIGA(alpha=0.1)
+    values: OMIGA = OMIGA(alpha=0.1)
     """The critic, whose alpha is also the temperature of the policy's weights."""
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""
+    pool: int = 4
+    """Transitions that the critic trains on for each row that the policy trains on."""
     value_rate: float = 0.005
     """How fast the slow values follow, per update."""
     noise: float = 0.5
     """(execution) Scale of the Gaussian's noise: 1 samples the learned distribution, 0 takes its mean."""
+    options: ClassVar[tuple[str, ...]] = ("noise",)
 
     @property
     def sampling(self) -> Sampling:
         """What the critic asks for."""
-        return Sampling(1, self.critic.discount, self.critic.lookahead)
+        return Sampling(self.pool, self.values.discount, self.values.lookahead)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
         policy = gaussian_net(spec, self.fit, policy_key)
-        return start(spec, self.fit, Params(self.critic.init(spec, value_key), policy))
+        return start(spec, self.fit, ValuePolicyParams(self.values.init(spec, value_key), policy))
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -60,23 +55,24 @@ class OmigaPolicy:
         del key
 
         def loss(params):
-            value_loss, metrics = self.critic.loss(params.values, state.target.values, batch)
-            weight = self.weights(params.values, state.target.values, batch)
-            policy_loss = -(weight * log_likelihood(params.policy, batch)).mean()
-            metrics = metrics | {"loss/policy": policy_loss, "label/weight": weight.mean()}
+            value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
+            rows = jax.tree.map(lambda x: x[: len(x) // self.pool], batch)
+            weight = self.weights(params.values, state.target.values, rows)
+            policy_loss = -(weight * log_likelihood(params.policy, rows)).mean()
+            metrics = metrics | {"loss/policy": policy_loss, "policy/weight": weight.mean()}
             return value_loss + policy_loss, metrics
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
 
     def weights(self, values, slow_values, batch: Transition) -> Float[Array, "b n"]:
         """exp(z_i), fixed."""
-        shares = stop_gradient(self.critic.advantage(values, slow_values, batch).agents)
-        return jnp.exp(jnp.clip(shares / self.critic.alpha, -10.0, 10.0))
+        shares = stop_gradient(self.values.advantage(values, slow_values, batch).agents)
+        return jnp.exp(jnp.clip(shares / self.values.alpha, -10.0, 10.0))
 
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,

@@ -18,7 +18,7 @@ borrowed and chosen stands in docs/method.md.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,17 +26,20 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p import flows
-from vgm2p.algorithms.algorithm import Fit, Velocity, descend, jump, latent, pick, start, take_rows
+from vgm2p.algorithms.algorithm import (
+    Fit,
+    ValuePolicyParams,
+    Velocity,
+    descend,
+    latent,
+    pick,
+    start,
+    take_rows,
+)
+from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
-
-
-class Params(NamedTuple):
-    """What is learned; `TrainState.target` holds the slow copies in the same shape."""
-
-    values: Any
-    policy: Velocity
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class VGM2P:
     quantile: float | None = None
     """If set, the best such share of each batch is good, whatever the threshold."""
     guidance: float = 1.25
-    """(execution) Strength w: 1 clones the good, more goes beyond. Trained for unless guidance_max is set."""
+    """Strength w: 1 clones the good, more goes beyond. (execution) only if guidance_max is set."""
     guidance_max: float | None = None
     """If set, w is drawn per row, log-uniform in [1, this]; any w may then be asked for."""
     pool: int = 4
@@ -72,6 +75,16 @@ class VGM2P:
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
 
+    def __post_init__(self):
+        if not 1.0 <= self.guidance <= (self.guidance_max or self.guidance):
+            most = f" and at most guidance_max, {self.guidance_max}" if self.guidance_max else ""
+            raise InputError(f"guidance {self.guidance} must be at least 1{most}")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The strength only if the network was told it."""
+        return ("noise", "steps") if self.guidance_max is None else ("noise", "steps", "guidance")
+
     @property
     def sampling(self) -> Sampling:
         """What the labels need, and what the value learner asks for."""
@@ -81,7 +94,7 @@ class VGM2P:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
         policy = Velocity(spec, 2, self.fit, policy_key)
-        params = Params(self.values.init(spec, value_key), policy)
+        params = ValuePolicyParams(self.values.init(spec, value_key), policy)
         return start(spec, self.fit, params)
 
     def update(
@@ -148,7 +161,7 @@ class VGM2P:
     def act(
         self,
         spec: Spec,
-        params: Params,
+        params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
         key: PRNGKeyArray,
         legal: Bool[Array, "*b n a"] | None = None,
@@ -156,8 +169,9 @@ class VGM2P:
         """Every agent's action from its own observation, asking for "good": one network pass."""
         good = jnp.ones(obs.shape[:-1], bool)
         condition = encode(good, jnp.full(good.shape, self.guidance))
+        field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
         noise = latent(spec, obs, key, self.noise)
-        return jump(spec, params.policy, obs, condition, noise, legal, self.steps)
+        return spec.actions.decode(self.flow.sample(field, noise, self.steps), legal)
 
     def _strengths(self, shape, key):
         """w of every row: fixed, or log-uniform in [1, guidance_max]."""
@@ -166,7 +180,12 @@ class VGM2P:
         return jnp.exp(jax.random.uniform(key, shape, maxval=jnp.log(self.guidance_max)))
 
     def _guided(self, slow, sample, obs, good, strength):
-        """The regression target v_g and the slow network's own marginal velocity, in one pass."""
+        """The regression target v_g and the slow network's own marginal velocity, in one pass.
+
+        Neither costs anything where both are trivial: v_g = v for w = 1, and no tangent without jumps.
+        """
+        if self.guidance_max is None and self.guidance == 1.0 and self.flow.tangent == "sample":
+            return sample.v, sample.v
         conditions = jnp.stack([encode(good, strength), encode(jnp.zeros_like(good), strength)])
         z, t, obs = (jnp.broadcast_to(x, (2, *x.shape)) for x in (sample.z, sample.t, obs))
         v_cond, v_null = slow(z, t, t, obs, conditions)

@@ -9,7 +9,7 @@ from vgm2p.claims.grid import Cell, label, read_record
 from vgm2p.runs import Experiment
 from vgm2p.stats import interval, probability_of_improvement
 
-UPDATES, BATCH, SEEDS = 20_000, 64, (0, 1, 2)
+UPDATES, BATCH, SEEDS = 10_000, 64, (0, 1, 2)
 TEAMS = ("6halfcheetah", "3hopper")
 TIERS = ("medium", "medium-replay", "medium-expert")
 METHODS = ("vgm2p", "bc", "meanflow_bc", "filtered_bc")

@@ -11,7 +11,7 @@ from typing import Any
 
 from vgm2p.data.store import read_json, replace_file, write_json
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, changed_fields, load_policy, run
+from vgm2p.runs import Experiment, changed_fields, encode, load_policy, run
 from vgm2p.tasks import task
 
 
@@ -93,6 +93,7 @@ def _lines(cell, root) -> list[dict]:
             "name": cell.name,
             "seed": seed,
             "fields": changed_fields(cell.experiment.algorithm),
+            "settings": encode(cell.experiment.algorithm),
             "updates": result["updates"],
             "batch": cell.experiment.batch,
             "returns": result["returns"][i],

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from vgm2p.algorithms import VGM2P
-from vgm2p.claims.controls import BATCH, SEEDS
+from vgm2p.claims.controls import BATCH, SEEDS, UPDATES
 from vgm2p.claims.grid import Cell, label, read_record
 from vgm2p.runs import Experiment
 from vgm2p.stats import interval
 
-TASK = "twin/6halfcheetah-medium-replay"
-UPDATES = 10_000
+TASK = "twin/3hopper-medium-expert"
 STRENGTHS = (1.0, 1.5, 2.0, 3.0, 5.0)
 
 
