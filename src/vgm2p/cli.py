@@ -103,9 +103,9 @@ class Evaluate:
     noise: float | None = None
     """Scale of the noise at execution, 0 to 1; by default the run's own."""
     guidance: float | None = None
-    """Guidance strength (VGM²P); by default the run's own."""
+    """Guidance strength, where training left it open (vgm2p with --guidance-max, cfgrl_flow)."""
     steps: int | None = None
-    """Jumps from noise to action (flows); by default the run's own, 1."""
+    """Steps from noise to action (flows, diffusion); by default the run's own."""
 
     def run(self) -> None:
         """Play the episodes and print the score."""
