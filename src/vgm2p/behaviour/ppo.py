@@ -43,7 +43,7 @@ class Actor(eqx.Module):
 
 @dataclass(frozen=True)
 class PPO:
-    """Settings of the behaviour training; the defaults train HalfCheetah and Hopper, ants get a `reward_goal`."""
+    """Settings of the behaviour training; the defaults train HalfCheetah and Hopper, ants add a goal."""
 
     copies: int = 64
     steps: int = 64
