@@ -279,7 +279,8 @@ def test_advantage_weights_are_exponential_capped_and_greedier_when_cold():
     _, _, replay = setup(algorithm, data)
     batch = replay.sample(spec.actions, 512, jax.random.key(1))
     found = algorithm.log_weights(params.values, params.values, batch)
-    expected = np.minimum((batch.outcome - params.values.value) / 0.5, np.log(5.0))
+    team = algorithm.values.advantage(params.values, params.values, batch).team
+    expected = np.minimum(team / 0.5, np.log(5.0))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

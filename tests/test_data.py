@@ -1,7 +1,7 @@
 """Alignment, look-ahead, files that can be trusted, and twins that can be made again."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +149,14 @@ def test_take_and_split_keep_whole_episodes():
     assert len(part.lengths) == 2
     assert sorted([*part.returns, *rest.returns]) == pytest.approx(sorted(data.returns))
     np.testing.assert_array_equal(data.take(np.array([1])).state, data.state[4:7])
+
+
+def test_best_keeps_episodes_that_reach_an_expectile_of_the_returns():
+    data = episodes((3, 3, 3, 3), (False,) * 4)
+    data = replace(data, reward=np.repeat(np.float32([1, 2, 3, 10]), 3))
+    np.testing.assert_allclose(data.best(0.5).returns, [30])  # the mean is 12
+    np.testing.assert_allclose(data.best(0.08).returns, [6, 9, 30])  # the expectile is 5.5
+    assert len(replace(data, reward=np.full(12, 0.1, np.float32)).best(0.8).lengths) == 4
 
 
 def test_views_standardise_with_the_data_and_append_the_id():

@@ -58,9 +58,9 @@ def test_the_first_experiment_of_the_readme_runs(tmp_path, monkeypatch, data_hom
     for command in first:
         extra = ["--seconds", "0.2"] if command[1] == "play" else []
         main([smaller(word) for word in command[1:]] + extra)
-    assert (tmp_path / "hopper.gif").stat().st_size > 1000
+    assert (tmp_path / "cheetah.gif").stat().st_size > 1000
     (code,) = blocks(ROOT / "README.md", "python")
-    exec(smaller(code).replace("runs/hopper", "runs/python"), {})
+    exec(smaller(code).replace("runs/cheetah", "runs/python"), {})
     assert (tmp_path / "runs/python/result.json").exists()
 
 

@@ -18,7 +18,7 @@ from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, read_lines, run
 from vgm2p.tasks import task
 from vgm2p.train import NonFiniteError, advance, init, seed_keys
-from vgm2p.values import OMIGA, MixedIQL, ReturnToGo
+from vgm2p.values import OMIGA, LinearAdvantage, MixedIQL, ReturnToGo
 
 TINY = {"fit": Fit(hidden=(16,))}
 
@@ -47,6 +47,14 @@ def train(setup, seeds, chunks):
     for chunk in chunks:
         states, _ = advance(algorithm, spec, states, replay, keys, jnp.int32(chunk), batch=16)
     return states
+
+
+def test_a_selection_learns_from_the_best_episodes_and_standardises_with_them(hopper):
+    setup = prepare(Experiment(hopper, VGM2P(values=LinearAdvantage(selection=0.8), **TINY)))
+    best = setup.dataset.best(0.8)
+    assert 0 < len(best.lengths) < len(setup.dataset.lengths)
+    np.testing.assert_array_equal(setup.replay.state, best.state)
+    np.testing.assert_allclose(setup.view.mean, best.state.mean(0), atol=1e-4)
 
 
 def test_chunk_size_changes_no_bit(setup):

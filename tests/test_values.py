@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.optimize import minimize_scalar
 
@@ -10,6 +11,7 @@ from vgm2p.actions import Continuous
 from vgm2p.types import Spec, Transition
 from vgm2p.values import (
     LEARNERS,
+    LinearAdvantage,
     MixedIQL,
     Mixer,
     ReturnToGo,
@@ -108,6 +110,38 @@ def test_return_to_go_closes_cut_episodes_with_the_slow_value(batch):
     expected = batch.reward + 0.99 * slow(batch.next_state)[:, 0] - params(batch.state)[:, 0]
     np.testing.assert_allclose(found.team, expected, atol=1e-6)
     np.testing.assert_array_equal(found.agents, np.repeat(found.team[:, None], 2, 1))
+
+
+def actions_that_earn(slopes, key):
+    """Two agents draw around a mean that the state tells; the reward is a value and a slope per agent."""
+    keys = jax.random.split(key, 3)
+    state, noise = jax.random.normal(keys[0], (4096, 3)), jax.random.normal(keys[1], (4096, 2, 1))
+    action = state[:, :2, None] + 0.3 * noise
+    earned = (0.3 * noise[..., 0] * slopes).sum(-1)
+    reward = state[:, 2] ** 2 + earned + jax.random.normal(keys[2], (4096,))
+    obs = jnp.zeros((4096, 2, 5))
+    return Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward), earned
+
+
+def test_linear_advantage_finds_what_each_agents_deviation_earned():
+    learner, slopes = LinearAdvantage(), jnp.array([2.0, -1.0])
+    batch, earned = actions_that_earn(slopes, jax.random.key(0))
+    params, optimiser = learner.init(SPEC, jax.random.key(1)), optax.adam(1e-3)
+
+    def step(carry, key):
+        params, opt = carry
+        rows = jax.tree.map(lambda x: x[jax.random.randint(key, (256,), 0, 4096)], batch)
+        updates, opt = optimiser.update(jax.grad(lambda p: learner.loss(p, p, rows)[0])(params), opt)
+        return (optax.apply_updates(params, updates), opt), None
+
+    keys = jax.random.split(jax.random.key(2), 1000)
+    (params, _), _ = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), keys))(params)
+    found = learner.advantage(params, params, batch)
+    assert np.corrcoef(found.team, earned)[0, 1] > 0.9
+    assert float(found.team.std()) == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_allclose(found.agents.sum(-1), found.team, atol=1e-5)
+    ratio = found.agents.std(0)
+    assert float(ratio[0] / ratio[1]) == pytest.approx(2.0, rel=0.3)
 
 
 def product_of_good_actions(behaviour, payoff):

@@ -328,7 +328,9 @@ class Demo:
     out: Path = Path("runs/demo")
     """Folder for the run, the picture and the film."""
     task: str = "twin/6halfcheetah-medium-replay"
-    """The dataset, made at a tenth of its size if it is not there."""
+    """The dataset, made if it is not there."""
+    transitions: int | None = None
+    """How many to make if the data are not there; by default as many as the published set has."""
     updates: int = 10_000
     """Gradient updates per seed."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -343,7 +345,7 @@ class Demo:
 
         where = task(self.task)
         if not (home() / where.id / "card.json").exists():
-            make_data(where.id, where.published_transitions // 10, 0, None)
+            make_data(where.id, self.transitions, 0, None)
         experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds)
         train(experiment, self.out)
         earned = film(load_policy(self.out), where, self.out / "team.mp4")
@@ -354,7 +356,9 @@ def train(experiment, folder: Path) -> None:
     """Run an experiment with a bar, print its score and draw its picture."""
     from vgm2p import runs
     from vgm2p.picture import draw_run
+    from vgm2p.tasks import task
 
+    returns = task(experiment.task).load_data().returns  # missing data are told before a bar is drawn
     with _bar() as bar:
         job = bar.add_task("training", total=experiment.updates, note="compiling")
 
@@ -371,9 +375,6 @@ def train(experiment, folder: Path) -> None:
 
         result = runs.run(experiment, folder, Bar())
         bar.update(job, completed=experiment.updates)
-    from vgm2p.tasks import task
-
-    returns = task(experiment.task).load_data().returns
     draw_run(
         f"{result['algorithm']} on {result['task']}",
         runs.read_lines(folder / "evaluations.jsonl"),

@@ -65,7 +65,7 @@ class Experiment:
 
 
 class Setup(NamedTuple):
-    """What an experiment needs before its first update."""
+    """What an experiment needs before its first update: all the data, and those that it learns from."""
 
     dataset: Dataset
     spec: Spec
@@ -74,13 +74,18 @@ class Setup(NamedTuple):
 
 
 def prepare(experiment: Experiment) -> Setup:
-    """Load the data and put them on the device."""
-    where = task(experiment.task)
+    """Load the data and put on the device what the algorithm learns from.
+
+    Observations are standardised with the selected episodes too: with those of teams that lie on their back,
+    what a running team sees would be squeezed together.
+    """
+    where, sampling = task(experiment.task), experiment.algorithm.sampling
     dataset = where.load_data()
+    selected = dataset if sampling.selection is None else dataset.best(sampling.selection)
     padding = 84 if where.robot == "ant" else 0
-    view = dataset.view(experiment.standardise, padding)
+    view = selected.view(experiment.standardise, padding)
     spec = where.spec(view, dataset.action.shape[-1], experiment.regress, experiment.updates)
-    return Setup(dataset, spec, view, dataset.replay(view, experiment.algorithm.sampling))
+    return Setup(dataset, spec, view, selected.replay(view, sampling))
 
 
 class Watcher:

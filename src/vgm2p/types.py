@@ -47,6 +47,7 @@ class Sampling(NamedTuple):
     pool: int = 1  # transitions drawn for each row that the policy trains on
     discount: float = 0.99  # factor per step on later rewards
     lookahead: int = 1  # steps whose rewards a transition sums up
+    selection: float | None = None  # expectile of the returns that an episode must reach to be drawn from
 
 
 class Transition(NamedTuple):

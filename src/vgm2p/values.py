@@ -9,16 +9,17 @@
 | L_Q = (Q_tot - [R + gamma (1 - d) V_tot(s')])^2 | `_q_loss` | OMIGA |
 | L_V = abs(tau - 1[A < 0]) A^2 | `expectile_loss` | IQL 2110.06169, eq. 5 |
 | L_V = exp(A/alpha) + V/alpha | `omiga_loss` | OMIGA, its stationary point E[exp(A/alpha)] = 1 |
+| A = sum_i g_i(s) . (a_i - mean_i(s)), fitted to R(t) - V(s_t) | `LinearAdvantage` | Sutton et al. 2000 |
 | A = R(t) - V(s_t), R the rewards to come | `ReturnToGo` | Monte-Carlo policy evaluation; ours here |
 | A = R(0) - level, the whole episode's return | `EpisodeReturn` | as in return-filtered cloning; ours here |
 
-A value learner is a frozen dataclass with `init`, `loss` and `advantage`; those below are
+A value learner is a frozen dataclass with `sampling`, `init`, `loss` and `advantage`; those below are
 interchangeable. Rewards come summed over `lookahead` steps (1: one-step TD) with `discount` applied.
-They are scaled by (1 - discount) over the data's standard deviation, so a value is a reward per step.
+They are scaled by (1 - discount) over their standard deviation, so a value is a reward per step.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import equinox as eqx
 import jax
@@ -27,7 +28,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vgm2p.nets import MLP
-from vgm2p.types import Metrics, Spec, Transition
+from vgm2p.types import Metrics, Sampling, Spec, Transition
 
 
 class Advantage(NamedTuple):
@@ -41,13 +42,8 @@ class ValueLearner(Protocol):
     """What every value learner offers; `params` is learned, `target` its slow copy."""
 
     @property
-    def discount(self) -> float:
-        """Factor per step on later rewards."""
-        ...
-
-    @property
-    def lookahead(self) -> int:
-        """Steps whose rewards a transition sums up before a value closes it."""
+    def sampling(self) -> Sampling:
+        """What its batches must hold."""
         ...
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> Any:
@@ -131,6 +127,11 @@ class MixedIQL:
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 
+    @property
+    def sampling(self) -> Sampling:
+        """Rewards discounted and summed over the look-ahead."""
+        return Sampling(discount=self.discount, lookahead=self.lookahead)
+
     def init(self, spec: Spec, key: PRNGKeyArray) -> TeamValues:
         """Fresh networks."""
         return _init_team_values(self.hidden, spec, key)
@@ -166,6 +167,11 @@ class OMIGA:
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 
+    @property
+    def sampling(self) -> Sampling:
+        """Rewards discounted and summed over the look-ahead."""
+        return Sampling(discount=self.discount, lookahead=self.lookahead)
+
     def init(self, spec: Spec, key: PRNGKeyArray) -> TeamValues:
         """Fresh networks."""
         return _init_team_values(self.hidden, spec, key)
@@ -187,6 +193,77 @@ class OMIGA:
         return Advantage(*global_advantage(weights, q, params.v(batch.obs)))
 
 
+class LinearCritic(eqx.Module):
+    """V(s), and for every agent the mean of its actions and the slope of the advantage around it."""
+
+    net: MLP
+
+    def __call__(
+        self, state: Float[Array, "b s"], n: int
+    ) -> tuple[Float[Array, " b"], Float[Array, "b n a"], Float[Array, "b n a"]]:
+        """(V, mean, slope) at a state."""
+        out = self.net(state)
+        mean, slope = jnp.split(out[:, 1:].reshape(len(out), 2 * n, -1), 2, axis=1)
+        return out[:, 0], mean, slope
+
+
+@dataclass(frozen=True)
+class LinearAdvantage:
+    """A_tot(s, a) = sum_i g_i(s) . (a_i - mean_i(s)): to first order, what each agent's deviation earned.
+
+    Fitted to the rewards that followed, less V(s): a regression, so that the luck of single episodes
+    averages out ("compatible" values, whose slopes are those of policy gradients). With their mean taken
+    off, actions tell nothing of an error in V(s), which a critic Q(s, a) can fit instead of the small
+    effect of an action. It is a sum over agents: g_i . (a_i - mean_i) is agent i's own share. For coded
+    discrete actions it is as general as a sum over agents can be.
+
+    A slope holds near the actions it was fitted to. So values, labels and policy all see the better
+    episodes only (`selection`): of many teams in one dataset, they improve the good ones.
+    """
+
+    discount: float = 0.99
+    """Factor per step on later rewards."""
+    lookahead: int = 100
+    """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
+    selection: float | None = 0.8
+    """Learn only from episodes whose return reaches this expectile over the transitions; None: from all."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Rewards discounted and summed over the look-ahead, in the better episodes."""
+        return Sampling(discount=self.discount, lookahead=self.lookahead, selection=self.selection)
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> LinearCritic:
+        """A fresh network with all three answers; slopes start near zero."""
+        outputs = 1 + 2 * spec.n * spec.action_dim
+        return LinearCritic(MLP(spec.state_dim, self.hidden, outputs, key, norm=True, last_gain=0.01))
+
+    def loss(
+        self, params: LinearCritic, target: LinearCritic, batch: Transition
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Three least squares: V on the rewards, the mean on the actions, the slopes on what V leaves."""
+        n = batch.obs.shape[1]
+        closing = stop_gradient(target(batch.next_state, n)[0])
+        value, mean, slope = params(batch.state, n)
+        gap = batch.reward + batch.discount * closing - value
+        deviation = batch.action - mean
+        told = (slope * stop_gradient(deviation)).sum((1, 2))
+        v_loss = jnp.square(gap).mean()
+        slope_loss = jnp.square(stop_gradient(gap) - told).mean()
+        explained = 1 - slope_loss / (v_loss + 1e-12)
+        metrics = {"loss/v": v_loss, "loss/slope": slope_loss, "value/explained": explained}
+        return v_loss + slope_loss + jnp.square(deviation).mean(), metrics
+
+    def advantage(self, params: LinearCritic, target: LinearCritic, batch: Transition) -> Advantage:
+        """A_tot and each agent's share by the slow copy, in standard deviations of A_tot over the batch."""
+        _, mean, slope = target(batch.state, batch.obs.shape[1])
+        shares = (slope * (batch.action - mean)).sum(-1)
+        shares = shares / (shares.sum(-1).std() + 1e-8)
+        return Advantage(shares.sum(-1), shares)
+
+
 @dataclass(frozen=True)
 class ReturnToGo:
     """No critic: the advantage is the rewards that followed, less an expectile V(s) of them.
@@ -204,6 +281,11 @@ class ReturnToGo:
     """0.5 is the mean of what followed, 1 the best of it."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Rewards discounted and summed over the look-ahead."""
+        return Sampling(discount=self.discount, lookahead=self.lookahead)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> MLP:
         """A fresh V(s)."""
@@ -240,10 +322,11 @@ class EpisodeReturn:
 
     expectile: float = 0.8
     """0.5 is the mean of what followed, 1 the best of it."""
-    discount: float = 0.99
-    """Has no part here; what a transition's rewards are summed with."""
-    lookahead: int = 1
-    """Has no part here; how many steps' rewards a transition sums."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Any transition tells the return of its episode."""
+        return Sampling()
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> Level:
         """The mean of the (standardised) returns."""
@@ -284,4 +367,5 @@ def _q_loss(params, target, batch):
     return jnp.square(q_tot - goal).sum(0).mean()
 
 
-LEARNERS = (ReturnToGo, EpisodeReturn, MixedIQL, OMIGA)
+Values = LinearAdvantage | EpisodeReturn | ReturnToGo | MixedIQL | OMIGA
+LEARNERS = get_args(Values)

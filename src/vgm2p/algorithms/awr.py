@@ -26,14 +26,14 @@ from vgm2p.algorithms.algorithm import (
 )
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
-from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
+from vgm2p.values import LinearAdvantage, Values
 
 
 @dataclass(frozen=True)
 class AWR:
     """Cloning with exponential weights."""
 
-    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
+    values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     temperature: float = 0.3
     """Advantages (in standard deviations) are divided by this; small is greedy."""
@@ -56,7 +56,7 @@ class AWR:
     @property
     def sampling(self) -> Sampling:
         """What the weights need, and what the value learner asks for."""
-        return Sampling(self.pool, self.values.discount, self.values.lookahead)
+        return self.values.sampling._replace(pool=self.pool)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""

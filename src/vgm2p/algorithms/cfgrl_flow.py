@@ -19,14 +19,14 @@ from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, latent
 from vgm2p.algorithms.vgm2p import VGM2P, encode
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
-from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
+from vgm2p.values import LinearAdvantage, Values
 
 
 @dataclass(frozen=True)
 class CFGRLFlow:
     """Classifier-free guidance of a many-step flow, at execution."""
 
-    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
+    values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
     """An action is good when its advantage is at least this (in standard deviations)."""

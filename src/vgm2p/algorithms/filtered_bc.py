@@ -1,7 +1,8 @@
 """Behaviour cloning of good actions only: VGM²P's values and labels, no guidance.
 
 A MeanFlow clones rows drawn among those with A_tot >= threshold. The decisive control: what
-VGM²P gains over it is due to guidance, what this gains over `meanflow_bc` is due to the labels.
+VGM²P gains over it is due to guidance, what this gains over `meanflow_bc` is due to the labels and to the
+episodes that their learner selects.
 """
 
 from dataclasses import dataclass
@@ -26,14 +27,14 @@ from vgm2p.algorithms.algorithm import (
 )
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
-from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
+from vgm2p.values import LinearAdvantage, Values
 
 
 @dataclass(frozen=True)
 class FilteredBC:
     """MeanFlow cloning of the rows whose global advantage reaches a threshold."""
 
-    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
+    values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
     """An action is good when its advantage is at least this (in standard deviations)."""
@@ -56,7 +57,7 @@ class FilteredBC:
     @property
     def sampling(self) -> Sampling:
         """What the labels need, and what the value learner asks for."""
-        return Sampling(self.pool, self.values.discount, self.values.lookahead)
+        return self.values.sampling._replace(pool=self.pool)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""

@@ -40,7 +40,7 @@ class OmigaPolicy:
     @property
     def sampling(self) -> Sampling:
         """What the critic asks for."""
-        return Sampling(self.pool, self.values.discount, self.values.lookahead)
+        return self.values.sampling._replace(pool=self.pool)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""

@@ -39,15 +39,15 @@ from vgm2p.algorithms.algorithm import (
 from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
-from vgm2p.values import OMIGA, EpisodeReturn, MixedIQL, ReturnToGo
+from vgm2p.values import LinearAdvantage, Values
 
 
 @dataclass(frozen=True)
 class VGM2P:
     """Value-guidance MeanFlow policy. Fields marked (execution) may be changed after training."""
 
-    values: ReturnToGo | EpisodeReturn | MixedIQL | OMIGA = EpisodeReturn()
-    """Tells how much better than expected an action was; whole-episode returns did best."""
+    values: Values = LinearAdvantage()
+    """Tells how much better than expected an action was; docs/results.md says what was tried."""
     label: Literal["global", "local"] = "global"
     """One label for the team from A_tot ("global"), or one per agent from its own share ("local")."""
     threshold: float = 0.0
@@ -88,7 +88,7 @@ class VGM2P:
     @property
     def sampling(self) -> Sampling:
         """What the labels need, and what the value learner asks for."""
-        return Sampling(self.pool, self.values.discount, self.values.lookahead)
+        return self.values.sampling._replace(pool=self.pool)
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""

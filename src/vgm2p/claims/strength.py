@@ -5,25 +5,23 @@ from pathlib import Path
 import numpy as np
 
 from vgm2p.algorithms import VGM2P
-from vgm2p.claims.controls import BATCH, SEEDS, UPDATES
+from vgm2p.claims.controls import VALUES, experiment
 from vgm2p.claims.grid import Cell, label, read_record
-from vgm2p.runs import Experiment
 from vgm2p.stats import interval
 
-TASK = "twin/3hopper-medium-expert"
+TASK = "twin/3hopper-medium-replay"  # where strength matters most
 STRENGTHS = (1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 def cells() -> list[Cell]:
     """One run that is told w, and one for each w."""
 
-    def cell(name, algorithm, options):
-        experiment = Experiment(TASK, algorithm, UPDATES, BATCH, SEEDS, eval_every=UPDATES // 2)
-        return Cell(name, experiment, options)
+    def cell(name, options, **fields):
+        return Cell(name, experiment(TASK, VGM2P(values=VALUES["3hopper"], **fields)), options)
 
     asked = tuple((("guidance", w),) for w in STRENGTHS)
-    one = cell("any_strength", VGM2P(guidance_max=max(STRENGTHS)), asked)
-    return [one, *(cell(f"strength_{w}", VGM2P(guidance=w), ((("guidance", w),),)) for w in STRENGTHS)]
+    one = cell("any_strength", asked, guidance_max=max(STRENGTHS))
+    return [one, *(cell(f"strength_{w}", ((("guidance", w),),), guidance=w) for w in STRENGTHS)]
 
 
 def tables(record: Path) -> str:

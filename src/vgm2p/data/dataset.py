@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy import ndarray
 from scipy.signal import lfilter
+from scipy.stats import expectile
 
 from vgm2p.actions import Codec
 from vgm2p.errors import InputError
@@ -85,7 +86,7 @@ class Dataset:
         Rewards are divided by their standard deviation and multiplied by (1 - discount), so that values are
         about one whatever the task and discount.
         """
-        _, discount, lookahead = sampling
+        discount, lookahead = sampling.discount, sampling.lookahead
         std = float(self.reward.std())
         scale = (1 - discount) / (std if std > 1e-6 else 1.0)
         arrays = _look_ahead(self.reward * scale, self.lengths, self.terminated, discount, lookahead)
@@ -95,6 +96,17 @@ class Dataset:
         row, next_row, summed, kept = (jnp.asarray(x) for x in arrays)
         state, action = jnp.asarray(self.state), jnp.asarray(self.action)
         return Replay(state, action, row, next_row, summed, kept, jnp.asarray(outcome), view)
+
+    def best(self, tau: float) -> "Dataset":
+        """The episodes whose return reaches the tau-expectile of the returns over all transitions.
+
+        An episode so counts by its length. Raises InputError if tau is not between 0 and 1.
+        """
+        if not 0 <= tau <= 1:
+            raise InputError(f"selection {tau} must be an expectile, between 0 and 1; 0.5 is the mean")
+        level = expectile(self.returns, tau, weights=self.lengths)
+        reached = self.returns >= min(level, self.returns.max())  # rounding must not leave none
+        return self.take(np.flatnonzero(reached))
 
     def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """Two datasets of whole episodes: about `share` of them drawn at random, and the rest."""
