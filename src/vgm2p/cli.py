@@ -282,7 +282,7 @@ class BehaviourList:
 class ClaimControls:
     """Train VGM²P, bc, meanflow_bc and filtered_bc on six datasets, 3 seeds each, and record the scores.
 
-    About forty minutes of two cores. Stopped and started again, it goes on; finished cells are skipped.
+    Most of an hour of two cores. Stopped and started again, it goes on; finished cells are skipped.
     """
 
     runs: Path = Path("runs/controls")
