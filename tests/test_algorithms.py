@@ -30,11 +30,23 @@ from vgm2p.errors import InputError
 from vgm2p.flows import FLOW_MATCHING, MeanFlow
 from vgm2p.train import advance, init, seed_keys
 from vgm2p.types import Spec
-from vgm2p.values import LEARNERS, OMIGA, EpisodeReturn, MixedIQL
+from vgm2p.values import LEARNERS, OMIGA, EpisodeReturn, LinearAdvantage, MixedIQL
 
 SMALL = {"fit": Fit(hidden=(32, 32), slow_rate=0.01), "noise": 1.0}
-KINDS = [kind(**SMALL) for kind in ALGORITHMS.values()]
+VALUED = SMALL | {"values": LinearAdvantage(hidden=(32, 32))}
+
+
+def small(kind):
+    """The algorithm with small networks, those of its values included."""
+    algorithm = kind(**SMALL)
+    if not hasattr(algorithm, "values"):
+        return algorithm
+    return replace(algorithm, values=replace(algorithm.values, hidden=(32, 32)))
+
+
+KINDS = [small(kind) for kind in ALGORITHMS.values()]
 NAMES = list(ALGORITHMS)
+BATCH = 128  # with the same data and batch, the tests of an algorithm share one compilation
 
 
 def bandit(reward, action, episodes=2048) -> Dataset:
@@ -68,7 +80,7 @@ def trained(algorithm, data, updates, discrete=None, seed=0):
     spec, view, replay = setup(algorithm, data, discrete)
     keys = seed_keys((seed,))
     states, metrics = advance(
-        algorithm, spec, init(algorithm, spec, keys), replay, keys, jnp.int32(updates), batch=128
+        algorithm, spec, init(algorithm, spec, keys), replay, keys, jnp.int32(updates), batch=BATCH
     )
     return spec, view, jax.tree.map(lambda x: x[0], states.target), metrics
 
@@ -114,12 +126,11 @@ def test_an_agents_action_depends_on_its_own_observation_only(algorithm):
 @pytest.mark.parametrize("algorithm", KINDS, ids=NAMES)
 def test_every_parameter_is_trained(algorithm):
     """After a few updates no weight matrix is where it began: no loss has an identically zero gradient."""
-    data = additive(256)
-    spec, _, replay = setup(algorithm, data)
+    spec, _, replay = setup(algorithm, additive())
     keys = seed_keys((0,))
     before = init(algorithm, spec, keys)
     start = jax.tree.map(np.asarray, before.params)
-    after, _ = advance(algorithm, spec, before, replay, keys, jnp.int32(3), batch=64)
+    after, _ = advance(algorithm, spec, before, replay, keys, jnp.int32(3), batch=BATCH)
     for old, new in zip(jax.tree.leaves(start), jax.tree.leaves(after.params), strict=True):
         assert not np.array_equal(old, new)
 
@@ -127,14 +138,17 @@ def test_every_parameter_is_trained(algorithm):
 @pytest.mark.parametrize("values", [kind() for kind in LEARNERS], ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize("label", ["global", "local"])
 def test_every_value_learner_serves_every_label_source(values, label):
-    algorithm = VGM2P(values=values, label=label, warmup=0, **SMALL)
-    _, _, _, metrics = trained(algorithm, additive(256), 20)
-    assert all(np.isfinite(value).all() for value in metrics.values())
-    assert 0 <= float(metrics["label/positive"][0]) <= 1
+    algorithm = VGM2P(values=values, label=label, **SMALL)
+    spec, _, replay = setup(algorithm, additive(256))
+    params = algorithm.init(spec, jax.random.key(0)).params.values
+    good, metrics = algorithm.label_rows(params, params, replay.sample(spec.actions, 64, jax.random.key(1)))
+    assert good.shape == (64, 2)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert float(metrics["label/positive"]) == pytest.approx(float(good.mean()))
 
 
 def test_a_quantile_sets_the_share_of_positive_labels():
-    algorithm = VGM2P(quantile=0.2, warmup=0, **SMALL)
+    algorithm = VGM2P(quantile=0.2, warmup=0, **VALUED)
     _, _, _, metrics = trained(algorithm, additive(), 20)
     assert float(metrics["label/positive"][0]) == pytest.approx(0.2, abs=0.02)
 
@@ -154,7 +168,7 @@ def test_guidance_moves_actions_towards_the_good_and_beyond_cloning():
     """Bandit where larger is better: cloning centres on 0, the good half on +, guidance further still."""
     data = additive()
     means = []
-    for algorithm in (MeanFlowBC(**SMALL), *(VGM2P(guidance=w, warmup=100, **SMALL) for w in (1.0, 3.0))):
+    for algorithm in (MeanFlowBC(**SMALL), *(VGM2P(guidance=w, warmup=100, **VALUED) for w in (1.0, 3.0))):
         spec, view, params, _ = trained(algorithm, data, 1500)
         means.append(float(actions_of(algorithm, spec, view, params).mean()))
     assert abs(means[0]) < 0.06
@@ -162,7 +176,7 @@ def test_guidance_moves_actions_towards_the_good_and_beyond_cloning():
 
 
 def test_filtered_cloning_takes_the_good_half():
-    algorithm = FilteredBC(warmup=100, **SMALL)
+    algorithm = FilteredBC(warmup=100, **VALUED)
     spec, view, params, _ = trained(algorithm, additive(), 1500)
     assert float(actions_of(algorithm, spec, view, params).mean()) > 0.08
 
@@ -259,7 +273,7 @@ def test_guidance_at_execution_of_exact_velocities_gives_the_guided_gaussian(w):
 
 
 def test_guidance_at_execution_moves_a_many_step_flow_beyond_the_good():
-    algorithm = CFGRLFlow(**SMALL)
+    algorithm = CFGRLFlow(**VALUED)
     spec, view, params, _ = trained(algorithm, additive(), 1500)
     weak, strong = (
         float(actions_of(replace(algorithm, guidance=w), spec, view, params).mean()) for w in (1.0, 2.0)
@@ -271,7 +285,7 @@ def test_guidance_at_execution_moves_a_many_step_flow_beyond_the_good():
 def test_advantage_weights_are_exponential_capped_and_greedier_when_cold():
     data, means = additive(), []
     for temperature in (10.0, 0.5):
-        algorithm = AWR(temperature=temperature, max_weight=5.0, **SMALL)
+        algorithm = AWR(temperature=temperature, max_weight=5.0, **VALUED)
         spec, view, params, _ = trained(algorithm, data, 1500)
         means.append(float(actions_of(algorithm, spec, view, params).mean()))
     assert abs(means[0]) < 0.06
@@ -285,7 +299,7 @@ def test_advantage_weights_are_exponential_capped_and_greedier_when_cold():
 
 
 def test_omiga_weights_each_agents_likelihood_by_its_share_of_the_advantage():
-    algorithm = OmigaPolicy(**SMALL)
+    algorithm = OmigaPolicy(values=OMIGA(hidden=(32,)), **SMALL)
     spec, _, params, _ = trained(algorithm, additive(), 50)
     _, _, replay = setup(algorithm, additive())
     batch = replay.sample(spec.actions, 64, jax.random.key(1))
@@ -335,7 +349,7 @@ def spied_loss(algorithm, rows=40):
 
 def test_unconditional_rows_have_equal_times_and_plain_targets():
     """u(r < t | null) is never asked for, so it is never trained; only the good flow is guided."""
-    seen, _ = spied_loss(VGM2P(null_share=0.25, **SMALL))
+    seen, _ = spied_loss(VGM2P(null_share=0.25, **VALUED))
     null = seen["good"][:, 0] == 0
     assert int(null.sum()) == 10
     np.testing.assert_array_equal(seen["sample"].t[null], seen["sample"].r[null])
@@ -344,7 +358,7 @@ def test_unconditional_rows_have_equal_times_and_plain_targets():
 
 
 def test_the_good_flow_is_trained_on_good_actions_only():
-    seen, batch = spied_loss(VGM2P(null_share=0.25, **SMALL))
+    seen, batch = spied_loss(VGM2P(null_share=0.25, **VALUED))
     z, v, t, _ = seen["sample"]
     actions = np.asarray(z - t[..., None] * v)
     logged = np.asarray(batch.action)
@@ -370,7 +384,7 @@ def test_rows_are_picked_anywhere_for_an_agent_without_good_ones():
 
 def test_strength_chosen_at_execution_works_from_one_network():
     """Trained for every w in [1, 5]: the same parameters shift further when more is asked."""
-    algorithm = VGM2P(guidance_max=5.0, warmup=100, **SMALL)
+    algorithm = VGM2P(guidance_max=5.0, warmup=100, **VALUED)
     spec, view, params, _ = trained(algorithm, additive(), 1500)
     means = [
         float(actions_of(replace(algorithm, guidance=w), spec, view, params).mean()) for w in (1.0, 2.0, 4.0)
@@ -410,7 +424,7 @@ def score(algorithm, data, game, choices, updates):
 def test_guidance_beats_cloning_where_teams_match():
     data = matrix_dataset("matching", np.diag([0.2, 0.3, 0.5]), 4096, 0)
     plain = score(MeanFlowBC(**SMALL), data, "matching", 3, 2000)
-    guided = score(VGM2P(warmup=200, quantile=0.2, **SMALL), data, "matching", 3, 2000)
+    guided = score(VGM2P(warmup=200, quantile=0.2, **VALUED), data, "matching", 3, 2000)
     assert plain < 0.25
     assert guided > 0.9
 
