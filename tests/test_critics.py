@@ -1,0 +1,57 @@
+"""Critics of a policy's own actions: their goal, and how a policy climbs them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vgm2p.actions import Continuous
+from vgm2p.critics import Critics, climb, td_goal
+from vgm2p.types import Spec, Transition
+
+
+def flat(first, second):
+    """Critics that say the same everywhere."""
+    return lambda obs, action: (jnp.full(obs.shape[:-1], first), jnp.full(obs.shape[:-1], second))
+
+
+def batch(reward, discount):
+    zeros = jnp.zeros((len(reward), 2, 3))
+    return Transition(
+        obs=zeros,
+        state=zeros[:, 0],
+        action=zeros[..., :1],
+        reward=jnp.array(reward),
+        discount=jnp.array(discount),
+        next_obs=zeros,
+        next_state=zeros[:, 0],
+        outcome=jnp.zeros(len(reward)),
+    )
+
+
+@pytest.mark.parametrize(("cautious", "following"), [(True, 2.0), (False, 3.0)])
+def test_the_goal_is_the_reward_and_the_discounted_next_value_or_none_after_the_end(cautious, following):
+    rows = batch([1.0, 5.0], [0.9, 0.0])
+    goal = td_goal(flat(2.0, 4.0), rows, rows.action, cautious=cautious)
+    np.testing.assert_allclose(goal, [[1 + 0.9 * following] * 2, [5.0] * 2], rtol=1e-6)
+
+
+@pytest.fixture
+def critics():
+    spec = Spec(("a", "b"), 3, 3, Continuous(1), 1)
+    return Critics.of(spec, (8,), jax.random.key(0))
+
+
+def test_climbing_moves_the_action_and_never_the_critics(critics):
+    obs, action = jnp.ones((4, 2, 3)), jnp.zeros((4, 2, 1))
+    of_critics, of_action = jax.grad(climb, argnums=(0, 2))(critics, obs, action)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(of_critics))
+    assert (of_action != 0).all()
+
+
+def test_climbing_weighs_the_same_whatever_the_size_of_values(critics):
+    obs, action = jax.random.normal(jax.random.key(1), (4, 2, 3)), jnp.zeros((4, 2, 1))
+    last = lambda critics: [net.layers[-1].weight for net in critics.nets]  # noqa: E731 (biases start at 0)
+    larger = eqx.tree_at(last, critics, [1000 * weight for weight in last(critics)])
+    np.testing.assert_allclose(climb(larger, obs, action), climb(critics, obs, action), rtol=1e-3)
