@@ -37,7 +37,7 @@ def trained(hopper, tmp_path_factory):
         ["play"],
         *(["data", x] for x in ("list", "make", "show")),
         *(["behaviour", x] for x in ("list", "train")),
-        *(["claims", x] for x in ("controls", "strength")),
+        ["claims"],
     ],
 )
 def test_every_command_has_help(command, capsys):

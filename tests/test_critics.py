@@ -27,6 +27,7 @@ def batch(reward, discount):
         next_obs=zeros,
         next_state=zeros[:, 0],
         outcome=jnp.zeros(len(reward)),
+        halves=jnp.zeros((len(reward), 0), bool),
     )
 
 

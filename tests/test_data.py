@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from vgm2p.actions import Continuous, Discrete
 from vgm2p.behaviour import ladder, twin
 from vgm2p.behaviour.build import RECIPES
 from vgm2p.data import store
-from vgm2p.data.dataset import Dataset
+from vgm2p.data.dataset import Dataset, _halves
 from vgm2p.errors import InputError
 from vgm2p.tasks import TASKS, nearest_published, task
 from vgm2p.types import Sampling
@@ -66,6 +67,20 @@ def test_no_sample_crosses_an_episode_border():
     np.testing.assert_array_equal(batch.next_state[:, 0] - batch.state[:, 0], 1)
     last_rows = np.cumsum(data.lengths + 1) - 1
     assert not np.isin(batch.state[:, 0], last_rows).any()
+
+
+def test_halves_are_different_random_halves_of_whole_episodes():
+    data, view = episodes(), plain_view()
+    halves = np.asarray(data.replay(view, Sampling(halves=3)).halves)
+    borders = np.concatenate([[0], np.cumsum(data.lengths)])
+    for start, stop in pairwise(borders):
+        assert (halves[start:stop] == halves[start]).all()
+    held = halves[borders[:-1]]
+    assert held.shape == (len(data.lengths), 3)
+    assert (held.sum(0) == (len(data.lengths) + 1) // 2).all()
+    many = np.asarray(_halves(200, 8))
+    assert (many.sum(0) == 100).all()
+    assert np.abs(np.corrcoef(many.T) - np.eye(8)).max() < 0.3
 
 
 def test_only_true_ends_have_discount_zero():

@@ -36,6 +36,7 @@ def batch():
         next_obs=draw(32, 2, 5),
         next_state=draw(32, 3),
         outcome=draw(32),
+        halves=draw(32, 8) > 0,
     )
 
 
@@ -114,13 +115,14 @@ def test_return_to_go_closes_cut_episodes_with_the_slow_value(batch):
 
 def actions_that_earn(slopes, key):
     """Two agents draw around a mean that the state tells; the reward is a value and a slope per agent."""
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(key, 4)
     state, noise = jax.random.normal(keys[0], (4096, 3)), jax.random.normal(keys[1], (4096, 2, 1))
     action = state[:, :2, None] + 0.3 * noise
     earned = (0.3 * noise[..., 0] * slopes).sum(-1)
     reward = state[:, 2] ** 2 + earned + jax.random.normal(keys[2], (4096,))
     obs = jnp.zeros((4096, 2, 5))
-    return Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward), earned
+    halves = jax.random.bernoulli(keys[3], 0.5, (4096, 8))
+    return Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward, halves), earned
 
 
 def test_linear_advantage_finds_what_each_agents_deviation_earned():

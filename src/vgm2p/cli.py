@@ -267,7 +267,7 @@ class BehaviourList:
         from vgm2p.behaviour.ladder import card
         from vgm2p.tasks import TEAMS
 
-        for robot, _ in TEAMS.values():
+        for robot in (team.robot for team in TEAMS.values()):
             content = card(robot)
             tiers = content["tiers"]
             table = Table("rung", "iteration", "return", "length", *tiers, title=robot)
@@ -276,49 +276,6 @@ class BehaviourList:
                 score = f"{rung['mean']:.0f} ± {rung['std']:.0f}"
                 table.add_row(rung["file"], str(rung["iteration"]), score, f"{rung['length']:.0f}", *shares)
             out.print(table)
-
-
-@dataclass
-class ClaimControls:
-    """Train VGM²P, bc, meanflow_bc and filtered_bc on six datasets, 3 seeds each, and record the scores.
-
-    Most of an hour of two cores. Stopped and started again, it goes on; finished cells are skipped.
-    """
-
-    runs: Path = Path("runs/controls")
-    """Folder of the runs."""
-    record: Path = Path("results/controls.jsonl")
-    """The record: one line per (task, algorithm, seed)."""
-    jobs: int = 2
-    """Cells trained side by side, each on one core."""
-    table_only: bool = False
-    """Print the tables of the record and train nothing."""
-
-    def run(self) -> None:
-        """Run the grid with a bar, then print the tables."""
-        from vgm2p.claims import controls
-
-        claim(controls, self.runs, self.record, self.jobs, self.table_only)
-
-
-@dataclass
-class ClaimStrength:
-    """Guidance strengths 1 to 5: asked of one network at execution, beside one network trained for each."""
-
-    runs: Path = Path("runs/strength")
-    """Folder of the runs."""
-    record: Path = Path("results/strength.jsonl")
-    """The record: one line per (network, seed)."""
-    jobs: int = 2
-    """Cells trained side by side, each on one core."""
-    table_only: bool = False
-    """Print the table of the record and train nothing."""
-
-    def run(self) -> None:
-        """Run the grid with a bar, then print the table."""
-        from vgm2p.claims import strength
-
-        claim(strength, self.runs, self.record, self.jobs, self.table_only)
 
 
 @dataclass
@@ -396,25 +353,6 @@ def _interval_text(bounds: tuple[float, float]) -> str:
     )
 
 
-def claim(module, runs: Path, record: Path, jobs: int, table_only: bool) -> None:
-    """Run the grid of a module of `claims` with a bar, unless only its tables are asked for; print them."""
-    from vgm2p.claims.grid import run_grid
-
-    cells, failures = module.cells(), []
-    if not table_only:
-        with _bar() as bar:
-            job = bar.add_task("cells", total=len(cells), note="")
-
-            def tick(line: str) -> None:
-                bar.advance(job)
-                bar.console.print(line)
-
-            failures = run_grid(cells, runs, record, jobs, tick)
-    print(module.tables(record))
-    if failures:
-        raise InputError("these cells failed: " + "; ".join(failures))
-
-
 def make_data(name: str, transitions: int | None, seed: int, threads: int | None) -> None:
     """Make one dataset with a bar and say how near it is to the published one."""
     from vgm2p.behaviour import twin
@@ -441,18 +379,54 @@ Data = (
 Behaviour = Annotated[BehaviourTrain, subcommand("train")] | Annotated[BehaviourList, subcommand("list")]
 
 
-Claims = Annotated[ClaimControls, subcommand("controls")] | Annotated[ClaimStrength, subcommand("strength")]
-
-
 @dataclass
-class ClaimsCommand:
-    """Claims that anyone can rerun: grids of runs and their tables."""
+class Claims:
+    """Run the grid behind a claim and print its tables; each method with the seeds and settings in `claims/`.
 
-    command: Annotated[Claims, arg(name="")]
+    controls: does value guidance do anything? VGM²P against bc, meanflow_bc and filtered_bc on six sets.
+    strength: guidance chosen at execution, beside networks trained for one strength each.
+    table: every method on four sets, the main six on all twelve; many hours of two cores.
+    table-paper: the same with the papers' networks and a million updates; needs an accelerator.
+
+    Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
+    """
+
+    claim: Positional[Literal["controls", "strength", "table", "table-paper"]]
+    """Which claim."""
+    runs: Path | None = None
+    """Folder of the runs; by default runs/<claim>."""
+    record: Path | None = None
+    """The record, one line per (task, method, seed); by default results/<claim>.jsonl."""
+    jobs: int = 2
+    """Cells trained side by side, each on one core."""
+    table_only: bool = False
+    """Print the tables of the record and train nothing."""
 
     def run(self) -> None:
-        """Run the inner command."""
-        self.command.run()
+        """Run the grid with a bar, then print the tables."""
+        from vgm2p.claims import controls, strength, table
+        from vgm2p.claims.grid import run_grid
+
+        cells, tables = {
+            "controls": (controls.cells, controls.tables),
+            "strength": (strength.cells, strength.tables),
+            "table": (table.cells, table.tables),
+            "table-paper": (table.paper_cells, table.tables),
+        }[self.claim]
+        record, failures = self.record or Path(f"results/{self.claim}.jsonl"), []
+        if not self.table_only:
+            grid = cells()
+            with _bar() as bar:
+                job = bar.add_task("cells", total=len(grid), note="")
+
+                def tick(line: str) -> None:
+                    bar.advance(job)
+                    bar.console.print(line)
+
+                failures = run_grid(grid, self.runs or Path(f"runs/{self.claim}"), record, self.jobs, tick)
+        print(tables(record))
+        if failures:
+            raise InputError("these cells failed: " + "; ".join(failures))
 
 
 @dataclass
@@ -484,7 +458,7 @@ Command = (
     | Annotated[Play, subcommand("play")]
     | Annotated[DataCommand, subcommand("data")]
     | Annotated[BehaviourCommand, subcommand("behaviour")]
-    | Annotated[ClaimsCommand, subcommand("claims")]
+    | Annotated[Claims, subcommand("claims")]
 )
 
 

@@ -32,11 +32,9 @@ def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tupl
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def normalise(
-    scores: Float[ndarray, " k"], random: float, data: Float[ndarray, " episodes"]
-) -> Float[ndarray, " k"]:
-    """(score - random) / (90th percentile of the data's returns - random): 1 is as good as good data."""
-    return (np.asarray(scores, float) - random) / (np.quantile(data, 0.9) - random)
+def normalise(scores: Float[ndarray, " k"], random: float, good: float) -> Float[ndarray, " k"]:
+    """(score - random) / (good - random), `good` being the 90th percentile of the data's."""
+    return (np.asarray(scores, float) - random) / (good - random)
 
 
 def interquartile_mean(scores: Scores) -> float:

@@ -1,13 +1,13 @@
 """The types that every room of the house shares.
 
 Axis letters, once: `b` batch, `n` agents, `o` observation, `a` action, `s` state, `k` critics,
-`e` episodes. `t` and `r` are flow times, never axes. `*b` stands for any leading axes.
+`e` episodes, `h` halves of the data. `t` and `r` are flow times, never axes. `*b`: any leading axes.
 """
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from numpy import ndarray
 
 from vgm2p.actions import Codec
@@ -48,6 +48,7 @@ class Sampling(NamedTuple):
     discount: float = 0.99  # factor per step on later rewards
     lookahead: int = 1  # steps whose rewards a transition sums up
     selection: float | None = None  # expectile of the returns that an episode must reach to be drawn from
+    halves: int = 0  # random halves of the episodes that a transition names its places in
 
 
 class Transition(NamedTuple):
@@ -61,6 +62,7 @@ class Transition(NamedTuple):
     next_obs: Float[Array, "*b n o"]
     next_state: Float[Array, "*b s"]
     outcome: Float[Array, "*b"]  # the return of the whole episode, standardised over the data's transitions
+    halves: Bool[Array, "*b h"]  # is its episode in each of the random halves of the data?
 
 
 class TrainState(NamedTuple):

@@ -194,17 +194,17 @@ class OMIGA:
 
 
 class LinearCritic(eqx.Module):
-    """V(s), and for every agent the mean of its actions and the slope of the advantage around it."""
+    """V(s), for every agent the mean of its actions, and slopes of the advantage around it."""
 
     net: MLP
 
     def __call__(
-        self, state: Float[Array, "b s"], n: int
-    ) -> tuple[Float[Array, " b"], Float[Array, "b n a"], Float[Array, "b n a"]]:
-        """(V, mean, slope) at a state."""
+        self, state: Float[Array, "b s"], n: int, slopes: int
+    ) -> tuple[Float[Array, " b"], Float[Array, "b n a"], Float[Array, "b h n a"]]:
+        """(V, mean, slopes) at a state."""
         out = self.net(state)
-        mean, slope = jnp.split(out[:, 1:].reshape(len(out), 2 * n, -1), 2, axis=1)
-        return out[:, 0], mean, slope
+        rest = out[:, 1:].reshape(len(out), 1 + slopes, n, -1)
+        return out[:, 0], rest[:, 0], rest[:, 1:]
 
 
 @dataclass(frozen=True)
@@ -217,6 +217,10 @@ class LinearAdvantage:
     effect of an action. It is a sum over agents: g_i . (a_i - mean_i) is agent i's own share. For coded
     discrete actions it is as general as a sum over agents can be.
 
+    An action's effect is small against what follows by chance. So there are several slopes, each fitted to
+    a random half of the episodes, and every row is judged by one of them: where the data decide, slopes
+    agree; where they don't, labels fall by lot, and no policy is led off by one slope's noise.
+
     A slope holds near the actions it was fitted to. So values, labels and policy all see the better
     episodes only (`selection`): of many teams in one dataset, they improve the good ones.
     """
@@ -227,39 +231,50 @@ class LinearAdvantage:
     """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
     selection: float | None = 0.8
     """Learn only from episodes whose return reaches this expectile over the transitions; None: from all."""
+    slopes: int = 8
+    """How many are fitted, each to its half of the episodes."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 
     @property
     def sampling(self) -> Sampling:
-        """Rewards discounted and summed over the look-ahead, in the better episodes."""
-        return Sampling(discount=self.discount, lookahead=self.lookahead, selection=self.selection)
+        """Rewards discounted and summed over the look-ahead, in the better episodes, and halves of them."""
+        return Sampling(
+            discount=self.discount, lookahead=self.lookahead, selection=self.selection, halves=self.slopes
+        )
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> LinearCritic:
-        """A fresh network with all three answers; slopes start near zero."""
-        outputs = 1 + 2 * spec.n * spec.action_dim
+        """A fresh network with all answers; slopes start near zero."""
+        outputs = 1 + (1 + self.slopes) * spec.n * spec.action_dim
         return LinearCritic(MLP(spec.state_dim, self.hidden, outputs, key, norm=True, last_gain=0.01))
 
     def loss(
         self, params: LinearCritic, target: LinearCritic, batch: Transition
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Three least squares: V on the rewards, the mean on the actions, the slopes on what V leaves."""
+        """Three least squares: V on the rewards, the mean on the actions, the slopes on what V leaves.
+
+        `value/explained`: the share of that which slopes tell of the episodes they have not seen.
+        """
         n = batch.obs.shape[1]
-        closing = stop_gradient(target(batch.next_state, n)[0])
-        value, mean, slope = params(batch.state, n)
+        closing = stop_gradient(target(batch.next_state, n, self.slopes)[0])
+        value, mean, slopes = params(batch.state, n, self.slopes)
         gap = batch.reward + batch.discount * closing - value
         deviation = batch.action - mean
-        told = (slope * stop_gradient(deviation)).sum((1, 2))
-        v_loss = jnp.square(gap).mean()
-        slope_loss = jnp.square(stop_gradient(gap) - told).mean()
-        explained = 1 - slope_loss / (v_loss + 1e-12)
-        metrics = {"loss/v": v_loss, "loss/slope": slope_loss, "value/explained": explained}
+        told = (slopes * stop_gradient(deviation)[:, None]).sum((2, 3))
+        gaps = jnp.broadcast_to(stop_gradient(gap)[:, None], told.shape)
+        v_loss, slope_loss = jnp.square(gap).mean(), _mean_square(gaps - told, batch.halves)
+        unseen = _mean_square(gaps - told, ~batch.halves) / (_mean_square(gaps, ~batch.halves) + 1e-12)
+        metrics = {"loss/v": v_loss, "loss/slope": slope_loss, "value/explained": 1 - unseen}
         return v_loss + slope_loss + jnp.square(deviation).mean(), metrics
 
     def advantage(self, params: LinearCritic, target: LinearCritic, batch: Transition) -> Advantage:
-        """A_tot and each agent's share by the slow copy, in standard deviations of A_tot over the batch."""
-        _, mean, slope = target(batch.state, batch.obs.shape[1])
-        shares = (slope * (batch.action - mean)).sum(-1)
+        """A_tot and each agent's share by the slow copy, in standard deviations of A_tot over the batch.
+
+        Rows are judged by the slopes in turn; their order is random.
+        """
+        _, mean, slopes = target(batch.state, batch.obs.shape[1], self.slopes)
+        judge = jnp.arange(len(mean)) % self.slopes
+        shares = (slopes[jnp.arange(len(mean)), judge] * (batch.action - mean)).sum(-1)
         shares = shares / (shares.sum(-1).std() + 1e-8)
         return Advantage(shares.sum(-1), shares)
 
@@ -348,6 +363,10 @@ def _init_team_values(hidden, spec, key):
     inputs = spec.obs_dim + spec.action_dim
     critics = tuple(MLP(inputs, hidden, 1, k, norm=True) for k in keys[:2])
     return TeamValues(critics, MLP(spec.obs_dim, hidden, 1, keys[2], norm=True), Mixer(spec, keys[3]))
+
+
+def _mean_square(x, where):
+    return jnp.sum(jnp.square(x) * where) / jnp.maximum(where.sum(), 1)
 
 
 def _cautious_q(target, batch):

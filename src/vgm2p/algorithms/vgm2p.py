@@ -54,10 +54,10 @@ class VGM2P:
     """An action is good when its advantage is at least this (in standard deviations)."""
     quantile: float | None = None
     """If set, the best such share of each batch is good, whatever the threshold."""
-    guidance: float = 1.25
-    """Strength w: 1 clones the good, more goes beyond. (execution) only if guidance_max is set."""
-    guidance_max: float | None = None
-    """If set, w is drawn per row, log-uniform in [1, this]; any w may then be asked for."""
+    guidance: float = 1.0
+    """Strength w: 1 clones the good, more goes beyond. (execution) unless guidance_max is None."""
+    guidance_max: float | None = 2.0
+    """w is drawn per row, log-uniform in [1, this], and any may be asked for; None: `guidance` alone."""
     pool: int = 4
     """Transitions drawn, labelled and valued for each row that the policy trains on."""
     null_share: float = 0.2

@@ -54,7 +54,7 @@ RECIPES = {
 
 def build(robot: str, out: Path, say: Callable[[str], Any] = print) -> dict:
     """Train and write the ladder of `robot` into `out`; returns its card. Takes some minutes."""
-    recipe, team = RECIPES[robot], next(t for t, (r, _) in TEAMS.items() if r == robot)
+    recipe, team = RECIPES[robot], next(name for name, team in TEAMS.items() if team.robot == robot)
     candidates = [c for ppo in recipe.trainings for c in _train(robot, recipe, ppo, say)]
     published = reference()["datasets"][team]
     roughly = _measure(robot, [actor for _, actor in candidates], recipe.screened)

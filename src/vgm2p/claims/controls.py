@@ -1,5 +1,6 @@
 """Does value guidance do anything? VGM²P against its three controls, on six datasets, three seeds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +16,32 @@ UPDATES, BATCH, SEEDS = 10_000, 64, (0, 1, 2)
 TIERS = ("medium", "medium-replay", "medium-expert")
 METHODS = ("vgm2p", "bc", "meanflow_bc", "filtered_bc")
 # HalfCheetah never ends early; hoppers differ in when they fall, so their values see the whole episode.
-VALUES = {"6halfcheetah": LinearAdvantage(), "3hopper": LinearAdvantage(discount=0.999, lookahead=1000)}
-VALUED = ("vgm2p", "filtered_bc")
+VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000)}  # others: the defaults
+TEAMS = ("6halfcheetah", "3hopper")
 NOISES = tuple((("noise", scale),) for scale in (0.0, 0.5, 1.0))  # the same for every method
+STRENGTHS = tuple((("guidance", w),) for w in (1.0, 1.25, 1.5, 2.0))  # asked of VGM²P's networks
 
 
 def cells() -> list[Cell]:
     """The runs of the grid."""
     return [
-        Cell(method, experiment(f"twin/{team}-{tier}", algorithm(method, team)), NOISES)
-        for team in VALUES
+        Cell(method, experiment(f"twin/{team}-{tier}", algorithm(method, team)), _options(method))
+        for team in TEAMS
         for tier in TIERS
         for method in METHODS
     ]
 
 
+def _options(method):
+    return NOISES + STRENGTHS if method == "vgm2p" else NOISES
+
+
 def algorithm(method: str, team: str) -> Algorithm:
-    """The method with its defaults, the team's values where it has any."""
-    return ALGORITHMS[method](values=VALUES[team]) if method in VALUED else ALGORITHMS[method]()
+    """The method with its defaults, the team's values where it learns the default ones."""
+    default = ALGORITHMS[method]()
+    if team not in VALUES or not isinstance(getattr(default, "values", None), LinearAdvantage):
+        return default
+    return replace(default, values=VALUES[team])
 
 
 def experiment(task: str, algorithm: Algorithm) -> Experiment:
@@ -41,12 +50,10 @@ def experiment(task: str, algorithm: Algorithm) -> Experiment:
 
 
 def tables(record: Path) -> str:
-    """Markdown: one table per noise scale; mean return and interval over seeds, and who wins."""
+    """Markdown: per noise scale, mean return and interval over seeds, and who wins; then VGM²P over w."""
     lines = read_record(record)
-    parts = []
-    for options in NOISES:
-        parts.append(f"Execution {label(options)}:\n\n{_table(lines, label(options))}")
-    return "\n\n".join(parts)
+    parts = [f"Execution {label(options)}:\n\n{_table(lines, label(options))}" for options in NOISES]
+    return "\n\n".join([*parts, f"VGM²P, other strengths asked of the same networks:\n\n{_strengths(lines)}"])
 
 
 def _table(lines, options) -> str:
@@ -62,13 +69,22 @@ def _table(lines, options) -> str:
     return "\n".join(rows)
 
 
+def _strengths(lines) -> str:
+    names = [label(options) for options in STRENGTHS]
+    rows = ["| dataset | " + " | ".join(names) + " |", "|" + "---|" * (1 + len(names))]
+    for name in dict.fromkeys(line["task"] for line in lines):
+        scores = [_text(_seeds(lines, name, "vgm2p", options)) for options in names]
+        rows.append(f"| {name.removeprefix('twin/')} | " + " | ".join(scores) + " |")
+    return "\n".join(rows)
+
+
 def _seeds(lines, name, method, options):
     """Mean return of each seed."""
     return np.array(
         [
             np.mean(line["returns_with"][options])
             for line in lines
-            if line["task"] == name and line["algorithm"] == method
+            if (line["task"], line["algorithm"]) == (name, method) and options in line["returns_with"]
         ]
     )
 

@@ -35,25 +35,38 @@ class Cell:
 def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Callable[[str], Any]) -> list[str]:
     """Train and score every cell, `jobs` at a time on one core each; writes the record after each.
 
-    `tick` hears of each finished cell. A cell that fails does not stop the others; returns the failures.
+    A cell that stands in the record with the settings that it has now is not run again, whether or not its
+    folder is there. `tick` hears of each cell. One that fails does not stop the others; returns the failures.
     """
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     spawn, failures = multiprocessing.get_context("spawn"), []
+    known = on_record(cells, record)
+    for cell in known:
+        tick(f"{cell.experiment.task} {cell.name}: on record")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        waiting = {pool.submit(_run_cell, root, cell): cell for cell in cells}
+        waiting = {pool.submit(_run_cell, root, cell): cell for cell in cells if cell not in known}
         for future in as_completed(waiting):
             cell, error = waiting[future], future.exception()
             if error:
                 failures.append(f"{cell.experiment.task} {cell.name}: {error}")
+            else:
+                known[cell] = _lines(cell, root)
             tick(failures[-1] if error else future.result())
-            write_record(cells, root, record)
+            _write([line for cell in cells for line in known.get(cell, [])], record)
     return failures
 
 
-def write_record(cells: list[Cell], root: Path, record: Path) -> None:
-    """One line per finished (cell, seed), in the grid's order."""
-    lines = [json.dumps(line) + "\n" for cell in cells for line in _lines(cell, root)]
-    replace_file(record, lambda p: p.write_text("".join(lines)))
+def _write(lines, record):
+    replace_file(record, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in lines)))
+
+
+def on_record(cells: list[Cell], record: Path) -> dict[Cell, list[dict]]:
+    """The record's lines of every cell that stands there complete, with the settings that it has now."""
+    lines: dict[tuple[str, str], list[dict]] = {}
+    for line in read_record(record) if record.exists() else []:
+        lines.setdefault((line["task"], line["name"]), []).append(line)
+    found = {cell: lines.get((cell.experiment.task, cell.name), []) for cell in cells}
+    return {cell: known for cell, known in found.items() if _agrees(cell, known)}
 
 
 def read_record(record: Path) -> list[dict]:
@@ -71,6 +84,7 @@ def _run_cell(root, cell) -> str:
     result = run(experiment, folder)
     path = folder / "options.json"
     scores = read_json(path) if path.exists() else {}
+    write_json(path, scores)
     for options in cell.options:
         if label(options) not in scores:
             policy = load_policy(folder).with_options(**dict(options))
@@ -80,12 +94,19 @@ def _run_cell(root, cell) -> str:
     return f"{experiment.task} {cell.name}: return {result['mean']:.0f}"
 
 
+def _agrees(cell, lines) -> bool:
+    """Are these lines all of the cell's seeds and options, with its settings?"""
+    experiment = cell.experiment
+    return [line["seed"] for line in lines] == list(experiment.seeds) and all(
+        line["settings"] == encode(experiment.algorithm)
+        and (line["updates"], line["batch"]) == (experiment.updates, experiment.batch)
+        and {label(options) for options in cell.options} <= set(line["returns_with"])
+        for line in lines
+    )
+
+
 def _lines(cell, root) -> list[dict]:
-    path = cell.folder(root) / "options.json"
-    scores = read_json(path) if path.exists() else {}
-    if any(label(options) not in scores for options in cell.options):
-        return []
-    result = read_json(cell.folder(root) / "result.json")
+    scores, result = (read_json(cell.folder(root) / name) for name in ("options.json", "result.json"))
     return [
         {
             "task": result["task"],
@@ -100,6 +121,7 @@ def _lines(cell, root) -> list[dict]:
             "returns_with": {name: returns[i] for name, returns in scores.items()},
             "data_mean": result["data_mean"],
             "data_std": result["data_std"],
+            "data_good": task(result["task"]).card()["return_quantiles"]["0.9"],
             "seconds": round(result["seconds"] / len(result["seeds"]), 1),
             "versions": result["versions"],
             "device": result["device"],

@@ -21,7 +21,8 @@ def cells() -> list[Cell]:
 
     asked = tuple((("guidance", w),) for w in STRENGTHS)
     one = cell("any_strength", asked, guidance_max=max(STRENGTHS))
-    return [one, *(cell(f"strength_{w}", ((("guidance", w),),), guidance=w) for w in STRENGTHS)]
+    alone = (cell(f"strength_{w}", ((("guidance", w),),), guidance=w, guidance_max=None) for w in STRENGTHS)
+    return [one, *alone]
 
 
 def tables(record: Path) -> str:

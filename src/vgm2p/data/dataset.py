@@ -93,9 +93,12 @@ class Dataset:
         per_row = np.repeat(self.returns, self.lengths)
         spread = per_row.std() if per_row.std() > 1e-6 else 1.0
         outcome = ((per_row - per_row.mean()) / spread).astype(np.float32)
+        halves = np.repeat(_halves(len(self.lengths), sampling.halves), self.lengths, axis=0)
         row, next_row, summed, kept = (jnp.asarray(x) for x in arrays)
         state, action = jnp.asarray(self.state), jnp.asarray(self.action)
-        return Replay(state, action, row, next_row, summed, kept, jnp.asarray(outcome), view)
+        return Replay(
+            state, action, row, next_row, summed, kept, jnp.asarray(outcome), jnp.asarray(halves), view
+        )
 
     def best(self, tau: float) -> "Dataset":
         """The episodes whose return reaches the tau-expectile of the returns over all transitions.
@@ -140,6 +143,7 @@ class Replay(NamedTuple):
     reward: Float[Array, " transitions"]
     discount: Float[Array, " transitions"]
     outcome: Float[Array, " transitions"]  # the episode's return, standardised over transitions
+    halves: Bool[Array, "transitions h"]  # is its episode in each random half?
     view: TeamView
 
     def sample(self, codec: Codec, batch: int, key: PRNGKeyArray) -> Transition:
@@ -156,6 +160,7 @@ class Replay(NamedTuple):
             next_obs=self.view.obs(following),
             next_state=self.view.state(following),
             outcome=self.outcome[index],
+            halves=self.halves[index],
         )
 
 
@@ -176,6 +181,12 @@ def _look_ahead(reward, lengths, terminated, discount, lookahead):
     kept = decay * ~(at_end & terminated[episode])
     summed = to_go - decay * later
     return row, row + ahead, summed.astype(np.float32), kept.astype(np.float32)
+
+
+def _halves(episodes, count):
+    """`count` random halves of the episodes [episodes, count], the same for every seed of training."""
+    draw = np.random.default_rng(0).random((count, episodes)).argsort(1).argsort(1)
+    return (draw < (episodes + 1) // 2).T
 
 
 def _rewards_to_go(reward, lengths, discount):

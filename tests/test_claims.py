@@ -1,0 +1,137 @@
+"""Claims: a grid runs what its record lacks and nothing else; tables add up what the record holds."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vgm2p.algorithms import ALGORITHMS, BC, Fit
+from vgm2p.claims import table
+from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
+from vgm2p.envs.env import play
+from vgm2p.runs import Experiment
+from vgm2p.tasks import TASKS, TEAMS, task
+
+NOISES = ((("noise", 0.0),), (("noise", 1.0),))
+
+
+@pytest.fixture(scope="module")
+def grid(hopper, tmp_path_factory):
+    """Two tiny cells that have run, the folder of the runs and the record."""
+    experiment = Experiment(
+        hopper, BC(fit=Fit(hidden=(16,))), updates=10, batch=8, seeds=(0, 1), eval_every=10, eval_episodes=2
+    )
+    wider = replace(experiment, algorithm=BC(fit=Fit(hidden=(24,))))
+    cells, root = [Cell("narrow", experiment, NOISES), Cell("wide", wider, ())], tmp_path_factory.mktemp("g")
+    assert run_grid(cells, root / "runs", root / "record.jsonl", 1, lambda line: None) == []
+    return cells, root / "runs", root / "record.jsonl"
+
+
+def test_a_record_has_one_line_per_cell_and_seed_with_every_return(grid):
+    cells, _, record = grid
+    lines = read_record(record)
+    assert [(line["name"], line["seed"]) for line in lines] == [(c.name, s) for c in cells for s in (0, 1)]
+    assert all(len(line["returns"]) == 2 for line in lines)
+    assert set(lines[0]["returns_with"]) == {"noise=0.0", "noise=1.0"}
+    assert "16" in json.dumps(lines[0]["fields"])
+
+
+def test_what_is_on_record_is_not_run_again_even_without_its_folder(grid, tmp_path):
+    cells, _, record = grid
+    copy, heard = shutil.copy(record, tmp_path / "record.jsonl"), []
+    run_grid(cells, tmp_path / "runs", tmp_path / "record.jsonl", 1, heard.append)
+    assert heard == [f"{cell.experiment.task} {cell.name}: on record" for cell in cells]
+    assert not (tmp_path / "runs").exists()
+    assert (tmp_path / "record.jsonl").read_text() == record.read_text() == copy.read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"algorithm": BC(fit=Fit(hidden=(17,)))},
+        {"updates": 11},
+        {"batch": 9},
+        {"seeds": (0, 1, 2)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_cell_whose_settings_changed_is_no_longer_on_record(grid, change):
+    cells, _, record = grid
+    changed = replace(cells[0], experiment=replace(cells[0].experiment, **change))
+    assert list(on_record([changed, cells[1]], record)) == [cells[1]]
+
+
+def test_a_cell_asked_for_more_options_is_no_longer_on_record(grid):
+    cells, _, record = grid
+    asked = replace(cells[0], options=(*NOISES, (("noise", 0.5),)))
+    assert on_record([asked], record) == {}
+
+
+def test_a_cell_that_fails_is_named_and_stops_no_other(grid, tmp_path):
+    cells, runs, _ = grid
+    lost = replace(cells[0], name="lost", experiment=replace(cells[0].experiment, task="twin/3hopper-expert"))
+    heard = []
+    failures = run_grid([lost, cells[1]], runs, tmp_path / "record.jsonl", 1, heard.append)
+    assert len(failures) == 1
+    assert "twin/3hopper-expert lost: no data for twin/3hopper-expert" in failures[0]
+    assert [line["name"] for line in read_record(tmp_path / "record.jsonl")] == ["wide", "wide"]
+
+
+def line(name, method, seed, score, good=900.0):
+    return {
+        "task": name,
+        "algorithm": method,
+        "seed": seed,
+        "returns": [score - 1, score + 1],
+        "data_mean": 500.0,
+        "data_std": 10.0,
+        "data_good": good,
+    }
+
+
+def test_the_table_shows_means_and_what_has_not_run(tmp_path):
+    record = tmp_path / "table.jsonl"
+    lines = [line("twin/3hopper-medium", "bc", seed, score) for seed, score in enumerate((600, 700, 800))]
+    record.write_text("".join(json.dumps(x) + "\n" for x in lines))
+    text = table.tables(record)
+    assert "| 3hopper-medium | 500 ± 10 | not run | 700 [" in text
+    assert "| bc | 1 run | 1 run |" in text
+
+
+def test_interquartile_means_are_of_normalised_scores(tmp_path):
+    """One seed each, on a scale from random to good data: 0, 1, 2 and 3; the middle half is 1 and 2."""
+    record = tmp_path / "table.jsonl"
+    zero = [task(name).random_return for name in table.FOUR]
+    lines = [
+        line(name, "awr", 0, start + k * 100, good=start + 100)
+        for k, (name, start) in enumerate(zip(table.FOUR, zero, strict=True))
+    ]
+    record.write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert "| awr | 1.50 [nan, nan] | 4 run |" in table.tables(record)
+
+
+def test_the_table_covers_a_hundred_cells():
+    names = {(cell.experiment.task, cell.name) for cell in table.cells()}
+    assert len(names) == len(table.cells()) == 100
+    assert {name for name, _ in names} == set(TASKS)
+    assert {method for name, method in names if name == table.FOUR[0]} == set(ALGORITHMS)
+
+
+def test_the_papers_networks_are_wide_in_policies_values_and_critics():
+    for cell in table.paper_cells():
+        algorithm = cell.experiment.algorithm
+        assert algorithm.fit.hidden == (512,) * 4
+        inner = getattr(algorithm, "values", algorithm)
+        assert getattr(inner, "hidden", (512,) * 4) == (512,) * 4
+
+
+@pytest.mark.parametrize("team", TEAMS)
+def test_random_actions_return_what_the_scale_starts_from(team):
+    where = task(f"twin/{team}-medium")
+    copies = 64 if team == "6halfcheetah" else 256
+    env, rng = where.make_env(copies), np.random.default_rng(1)
+    returns = play(env, lambda state, step: rng.uniform(-1, 1, (copies, env.action_dim)), seed=5000).returns
+    env.close()
+    assert returns.mean() == pytest.approx(where.random_return, abs=5 * returns.std() / copies**0.5)
