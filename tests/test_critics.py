@@ -1,4 +1,4 @@
-"""Critics of a policy's own actions: their goal, and how a policy climbs them."""
+"""Critics of a policy's own actions: their target, and how a policy climbs them."""
 
 import equinox as eqx
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vgm2p.actions import Continuous
-from vgm2p.critics import Critics, climb, td_goal
+from vgm2p.critics import Critics, climb, td_target
 from vgm2p.types import Spec, Transition
 
 
@@ -31,11 +31,11 @@ def batch(reward, discount):
     )
 
 
-@pytest.mark.parametrize(("cautious", "following"), [(True, 2.0), (False, 3.0)])
-def test_the_goal_is_the_reward_and_the_discounted_next_value_or_none_after_the_end(cautious, following):
+@pytest.mark.parametrize(("lower", "following"), [(True, 2.0), (False, 3.0)])
+def test_the_target_is_the_reward_and_the_discounted_next_value_or_none_after_the_end(lower, following):
     rows = batch([1.0, 5.0], [0.9, 0.0])
-    goal = td_goal(flat(2.0, 4.0), rows, rows.action, cautious=cautious)
-    np.testing.assert_allclose(goal, [[1 + 0.9 * following] * 2, [5.0] * 2], rtol=1e-6)
+    target = td_target(flat(2.0, 4.0), rows, rows.action, lower=lower)
+    np.testing.assert_allclose(target, [[1 + 0.9 * following] * 2, [5.0] * 2], rtol=1e-6)
 
 
 @pytest.fixture

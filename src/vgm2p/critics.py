@@ -2,7 +2,7 @@
 
 | equation | here | source |
 |---|---|---|
-| R + gamma (1 - d) Q'(o', pi(o')), the mean or the least of two slow critics | `td_goal` | TD3 1802.09477 |
+| R + gamma (1 - d) Q'(o', pi(o')), the mean or the least of two slow critics | `td_target` | TD3 1802.09477 |
 | -Q(o, pi(o)) / mean abs Q | `climb` | TD3+BC 2106.06860, eq. 5 |
 """
 
@@ -37,20 +37,26 @@ class Critics(eqx.Module):
         return first, second
 
 
-def td_goal(
-    slow: Critics, batch: Transition, next_action: Float[Array, "b n a"], *, cautious: bool
+def td_target(
+    slow: Critics, batch: Transition, next_action: Float[Array, "b n a"], *, lower: bool
 ) -> Float[Array, "b n"]:
-    """What Q(o_i, a_i) should be, fixed: the team's reward and, discounted, the slow critics' next value.
+    """The TD target of Q(o_i, a_i), fixed: the team's reward and, discounted, the slow critics' next value.
 
-    cautious: the lesser of the two (TD3), else their mean.
+    lower: the lower of the two (TD3's clipped double Q), else their mean.
     """
     first, second = slow(batch.next_obs, next_action)
-    following = jnp.minimum(first, second) if cautious else (first + second) / 2
+    following = jnp.minimum(first, second) if lower else (first + second) / 2
     return stop_gradient(batch.reward[:, None] + batch.discount[:, None] * following)
 
 
+def td_loss(critics: Critics, batch: Transition, target: Float[Array, "b n"]) -> Float[Array, ""]:
+    """Mean squared TD error of every agent's logged action, added over both critics."""
+    first, second = critics(batch.obs, batch.action)
+    return (jnp.square(first - target) + jnp.square(second - target)).mean()
+
+
 def climb(critics: Critics, obs: Float[Array, "b n o"], action: Float[Array, "b n a"]) -> Float[Array, ""]:
-    """The policy's loss -Q / mean |Q|, Q the mean of both critics, which stay fixed.
+    """The deterministic policy gradient's loss -Q / mean |Q|, Q the mean of both critics, which stay fixed.
 
     Divided by its size, Q weighs the same against a cloning loss whatever the rewards.
     """

@@ -38,14 +38,16 @@ class Policy:
 
         Raises InputError for a field that training has fixed, or a value that was not trained for.
         """
+        known = self.algorithm.options
         for name, value in options.items():
-            if name not in self.algorithm.options and getattr(self.algorithm, name, None) != value:
+            if name not in known and getattr(self.algorithm, name, None) != value:
+                told = " (guidance is one in a vgm2p that was trained with guidance_max)"
                 raise InputError(
                     f"{name} can't be set to {value} after training; this policy's options are "
-                    f"{', '.join(self.algorithm.options)} (guidance is one in a network told its strength: "
-                    "train vgm2p with guidance_max)"
+                    f"{', '.join(known) or 'none'}{told if name == 'guidance' else ''}"
                 )
-        algorithm = dataclasses.replace(self.algorithm, **options)  # type: ignore[type-var]
+        changed = {name: value for name, value in options.items() if name in known}
+        algorithm = dataclasses.replace(self.algorithm, **changed)  # type: ignore[type-var]
         return dataclasses.replace(self, algorithm=algorithm)
 
 

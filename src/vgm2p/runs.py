@@ -209,6 +209,11 @@ def decode(content: Any) -> Any:
     return tuple(decode(x) for x in content) if isinstance(content, list) else content
 
 
+def experiment_fields(experiment: Experiment) -> dict[str, Any]:
+    """All of an experiment in JSON's types; `experiment_from` reads it back."""
+    return {f.name: encode(getattr(experiment, f.name)) for f in dataclasses.fields(Experiment)}
+
+
 def experiment_from(record: dict[str, Any]) -> Experiment:
     """The experiment of an `experiment.json`."""
     fields = {f.name: decode(record[f.name]) for f in dataclasses.fields(Experiment)}
@@ -227,9 +232,8 @@ def device() -> str:
 
 
 def _record(experiment, setup):
-    fields = {f.name: encode(getattr(experiment, f.name)) for f in dataclasses.fields(Experiment)}
     return {
-        **fields,
+        **experiment_fields(experiment),
         "agents": setup.view.n,
         "padding": setup.view.padding,
         "action_dim": setup.spec.action_dim,
@@ -326,6 +330,8 @@ def _result(experiment, setup, folder, seconds):
         "interval": interval(means),
         "data_mean": float(setup.dataset.returns.mean()),
         "data_std": float(setup.dataset.returns.std()),
+        "data_good": float(np.quantile(setup.dataset.returns, 0.9)),
+        "data_sha256": setup.dataset.card["sha256"],
         "seconds": round(seconds, 1),
         "versions": versions(),
         "device": device(),

@@ -87,17 +87,15 @@ class Task:
 
     def load_data(self) -> Dataset:
         """The dataset, made beforehand with `vgm2p data make`."""
-        return store.load(self._folder())
-
-    def card(self) -> dict:
-        """What the dataset's card says, without loading the data."""
-        return store.read_json(self._folder() / "card.json")
-
-    def _folder(self):
         folder = store.home() / self.id
         if not (folder / "card.json").exists():
             raise InputError(f"no data for {self.id} in {folder}: make it with: vgm2p data make {self.id}")
-        return folder
+        return store.load(folder)
+
+    def data_sha256(self) -> str | None:
+        """The digest on the dataset's card; None if no data have been made."""
+        card = store.home() / self.id / "card.json"
+        return store.read_json(card)["sha256"] if card.exists() else None
 
     def spec(self, view: TeamView, action_dim: int, regress: str = "raw", updates: int | None = None) -> Spec:
         """Sizes for a given view, width of one agent's action and length of training."""

@@ -218,8 +218,9 @@ class LinearAdvantage:
     discrete actions it is as general as a sum over agents can be.
 
     An action's effect is small against what follows by chance. So there are several slopes, each fitted to
-    a random half of the episodes, and every row is judged by one of them: where the data decide, slopes
-    agree; where they don't, labels fall by lot, and no policy is led off by one slope's noise.
+    a random half of the episodes (bagging), and every row is judged by one that has not seen its episode:
+    where the data decide, slopes agree; where they don't, labels fall by lot, and no policy is led off by
+    one slope's noise or one episode's luck. V and the network below the slopes learn from all episodes.
 
     A slope holds near the actions it was fitted to. So values, labels and policy all see the better
     episodes only (`selection`): of many teams in one dataset, they improve the good ones.
@@ -253,7 +254,7 @@ class LinearAdvantage:
     ) -> tuple[Float[Array, ""], Metrics]:
         """Three least squares: V on the rewards, the mean on the actions, the slopes on what V leaves.
 
-        `value/explained`: the share of that which slopes tell of the episodes they have not seen.
+        `value/explained`: the share of that which slopes tell of episodes that they were not fitted to.
         """
         n = batch.obs.shape[1]
         closing = stop_gradient(target(batch.next_state, n, self.slopes)[0])
@@ -263,18 +264,21 @@ class LinearAdvantage:
         told = (slopes * stop_gradient(deviation)[:, None]).sum((2, 3))
         gaps = jnp.broadcast_to(stop_gradient(gap)[:, None], told.shape)
         v_loss, slope_loss = jnp.square(gap).mean(), _mean_square(gaps - told, batch.halves)
-        unseen = _mean_square(gaps - told, ~batch.halves) / (_mean_square(gaps, ~batch.halves) + 1e-12)
-        metrics = {"loss/v": v_loss, "loss/slope": slope_loss, "value/explained": 1 - unseen}
+        before, after = (_mean_square(x, ~batch.halves) for x in (gaps, gaps - told))
+        explained = (before - after) / (before + 1e-12)
+        metrics = {"loss/v": v_loss, "loss/slope": slope_loss, "value/explained": explained}
         return v_loss + slope_loss + jnp.square(deviation).mean(), metrics
 
     def advantage(self, params: LinearCritic, target: LinearCritic, batch: Transition) -> Advantage:
         """A_tot and each agent's share by the slow copy, in standard deviations of A_tot over the batch.
 
-        Rows are judged by the slopes in turn; their order is random.
+        The judge of a row is the first slope, counted on from the row's place, that its episode did not fit.
         """
         _, mean, slopes = target(batch.state, batch.obs.shape[1], self.slopes)
-        judge = jnp.arange(len(mean)) % self.slopes
-        shares = (slopes[jnp.arange(len(mean)), judge] * (batch.action - mean)).sum(-1)
+        row = jnp.arange(len(mean))
+        turn = (row[:, None] + jnp.arange(self.slopes)) % self.slopes
+        judge = turn[row, jnp.take_along_axis(~batch.halves, turn, axis=1).argmax(1)]
+        shares = (slopes[row, judge] * (batch.action - mean)).sum(-1)
         shares = shares / (shares.sum(-1).std() + 1e-8)
         return Advantage(shares.sum(-1), shares)
 

@@ -30,7 +30,7 @@ class CFGRLFlow:
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
     """An action is good when its advantage is at least this (in standard deviations)."""
-    guidance: float = 1.25
+    guidance: float = 1.0
     """(execution) Strength w: 1 clones the good, more goes beyond."""
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""
@@ -77,4 +77,5 @@ class CFGRLFlow:
 
     @property
     def _training(self) -> VGM2P:
-        return VGM2P(self.values, threshold=self.threshold, guidance=1.0, flow=FLOW_MATCHING, fit=self.fit)
+        flow = FLOW_MATCHING
+        return VGM2P(self.values, threshold=self.threshold, guidance_max=None, flow=flow, fit=self.fit)

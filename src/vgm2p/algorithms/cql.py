@@ -5,7 +5,7 @@ of agent i sees its own action and is trained on the team's reward.
 
 | equation | here |
 |---|---|
-| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `td_goal`, `smoothed` |
+| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `td_target`, `smoothed` |
 | weight (T log mean_a exp(Q(o_i, a) / T) - Q(o_i, a_i)), a uniform or near pi(o_i) | `conservative` |
 | -Q(o_i, pi(o_i)) / mean abs Q | `climb` |
 """
@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, start
 from vgm2p.algorithms.td3_bc import deterministic_net, smoothed
-from vgm2p.critics import Critics, climb, td_goal
+from vgm2p.critics import Critics, climb, td_loss, td_target
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
@@ -33,7 +33,7 @@ class CQL:
     """Of the conservative term against the TD error."""
     temperature: float = 0.1
     """T: small presses down the largest values alone (a value is a reward per step)."""
-    samples: int = 10
+    samples: int = 4
     """Uniform actions, and as many near the policy's, at which values are pressed down."""
     discount: float = 0.99
     """Factor per step on later rewards."""
@@ -67,11 +67,11 @@ class CQL:
 
         def loss(params):
             next_action = smoothed(spec, state.target.policy, batch.next_obs, next_key, self.smoothing)
-            goal = td_goal(state.target.values, batch, next_action, cautious=True)
-            q_loss = sum(jnp.square(q - goal).mean() for q in params.values(batch.obs, batch.action))
+            target = td_target(state.target.values, batch, next_action, lower=True)
+            q_loss = td_loss(params.values, batch, target)
             low = self.conservative(spec, params.values, params.policy, batch, sample_key)
             policy_loss = climb(params.values, batch.obs, jnp.tanh(params.policy(batch.obs)))
-            metrics = {"loss/q": q_loss, "loss/conservative": low, "loss/climb": policy_loss}
+            metrics = {"loss/q": q_loss, "loss/conservative": low, "loss/policy": policy_loss}
             return q_loss + self.weight * low + policy_loss, metrics
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
@@ -85,7 +85,7 @@ class CQL:
         uniform = jax.random.uniform(uniform_key, (*obs.shape[:-1], spec.action_dim), minval=-1.0)
         near = stop_gradient(smoothed(spec, policy, obs, near_key, self.smoothing))
         asked = critics(jnp.concatenate([obs, obs]), jnp.concatenate([uniform, near]))
-        logged = critics(batch.obs, batch.action)
+        logged = critics(batch.obs, jnp.clip(batch.action, -1.0, 1.0))  # within the box, as all that is asked
         count = jnp.log(2.0 * self.samples)
         tops = [self.temperature * (jax.nn.logsumexp(q / self.temperature, axis=0) - count) for q in asked]
         return sum(((top - q).mean() for top, q in zip(tops, logged, strict=True)), jnp.zeros(()))

@@ -31,7 +31,7 @@ from vgm2p.algorithms.algorithm import (
     start,
     unconditional,
 )
-from vgm2p.critics import Critics, climb, td_goal
+from vgm2p.critics import Critics, climb, td_target
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
@@ -103,10 +103,10 @@ class MacFlow:
     def q_loss(
         self, critics: Critics, slow: Critics, batch: Transition, next_action: Float[Array, "b n a"]
     ) -> Float[Array, ""]:
-        """Both critics' means over agents towards the mean of the agents' goals."""
-        goal = td_goal(slow, batch, jnp.clip(next_action, -1.0, 1.0), cautious=False).mean(-1)
+        """Both critics' means over agents towards the mean of the agents' targets."""
+        target = td_target(slow, batch, jnp.clip(next_action, -1.0, 1.0), lower=False).mean(-1)
         q = jnp.stack(critics(batch.obs, batch.action)).mean(-1)
-        return jnp.square(q - goal).sum(0).mean()
+        return jnp.square(q - target).sum(0).mean()
 
     def jump_loss(
         self, params: ValuePolicyParams, obs: Float[Array, "b n o"], noise: Float[Array, "b n a"]

@@ -7,7 +7,7 @@ action is where the jump lands.
 | equation | here |
 |---|---|
 | MeanFlow on the logged actions | `clone_loss` |
-| (Q(o_i, a_i) - [R + gamma (1 - d) mean_k Q'_k(o'_i, a'_i)])^2 | `td_goal` |
+| (Q(o_i, a_i) - [R + gamma (1 - d) mean_k Q'_k(o'_i, a'_i)])^2 | `td_target` |
 | -weight Q(o_i, e - u(e, 1, 0)) / mean abs Q | `climb` |
 """
 
@@ -29,7 +29,7 @@ from vgm2p.algorithms.algorithm import (
     start,
     unconditional,
 )
-from vgm2p.critics import Critics, climb, td_goal
+from vgm2p.critics import Critics, climb, td_loss, td_target
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
@@ -75,8 +75,8 @@ class OM2P:
 
         def loss(params):
             next_action = self._jump(spec, state.target.policy, batch.next_obs, next_key)
-            goal = td_goal(state.target.values, batch, next_action, cautious=False)
-            q_loss = sum(jnp.square(q - goal).mean() for q in params.values(batch.obs, batch.action))
+            target = td_target(state.target.values, batch, next_action, lower=False)
+            q_loss = td_loss(params.values, batch, target)
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, batch, flow_key)
             action = self._jump(spec, params.policy, batch.obs, jump_key)
             gain = climb(params.values, batch.obs, action)

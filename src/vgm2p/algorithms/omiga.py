@@ -29,8 +29,6 @@ class OmigaPolicy:
     """The critic, whose alpha is also the temperature of the policy's weights."""
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""
-    pool: int = 4
-    """Transitions that the critic trains on for each row that the policy trains on."""
     value_rate: float = 0.005
     """How fast the slow values follow, per update."""
     noise: float = 0.5
@@ -40,7 +38,7 @@ class OmigaPolicy:
     @property
     def sampling(self) -> Sampling:
         """What the critic asks for."""
-        return self.values.sampling._replace(pool=self.pool)
+        return self.values.sampling
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
@@ -56,9 +54,8 @@ class OmigaPolicy:
 
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
-            rows = jax.tree.map(lambda x: x[: len(x) // self.pool], batch)
-            weight = self.weights(params.values, state.target.values, rows)
-            policy_loss = -(weight * log_likelihood(params.policy, rows)).mean()
+            weight = self.weights(params.values, state.target.values, batch)
+            policy_loss = -(weight * log_likelihood(params.policy, batch)).mean()
             metrics = metrics | {"loss/policy": policy_loss, "policy/weight": weight.mean()}
             return value_loss + policy_loss, metrics
 

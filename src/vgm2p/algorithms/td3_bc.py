@@ -5,7 +5,7 @@ is trained on the team's reward.
 
 | equation | here |
 |---|---|
-| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `td_goal`, `smoothed` |
+| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `td_target`, `smoothed` |
 | (pi(o_i) - a_i)^2 - weight Q(o_i, pi(o_i)) / mean abs Q | `climb` |
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, latent, start
-from vgm2p.critics import Critics, climb, td_goal
+from vgm2p.critics import Critics, climb, td_loss, td_target
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
@@ -59,8 +59,8 @@ class TD3BC:
 
         def loss(params):
             next_action = smoothed(spec, state.target.policy, batch.next_obs, key, self.smoothing)
-            goal = td_goal(state.target.values, batch, next_action, cautious=True)
-            q_loss = sum(jnp.square(q - goal).mean() for q in params.values(batch.obs, batch.action))
+            target = td_target(state.target.values, batch, next_action, lower=True)
+            q_loss = td_loss(params.values, batch, target)
             action = jnp.tanh(params.policy(batch.obs))
             clone = jnp.square(action - jnp.clip(batch.action, -1.0, 1.0)).mean()
             policy_loss = clone + self.weight * climb(params.values, batch.obs, action)

@@ -53,7 +53,12 @@ def tables(record: Path) -> str:
     """Markdown: per noise scale, mean return and interval over seeds, and who wins; then VGM²P over w."""
     lines = read_record(record)
     parts = [f"Execution {label(options)}:\n\n{_table(lines, label(options))}" for options in NOISES]
-    return "\n\n".join([*parts, f"VGM²P, other strengths asked of the same networks:\n\n{_strengths(lines)}"])
+    return "\n\n".join(
+        [
+            *parts,
+            f"VGM²P, other strengths asked of the same networks, execution noise 0.5:\n\n{_strengths(lines)}",
+        ]
+    )
 
 
 def _table(lines, options) -> str:
@@ -64,7 +69,7 @@ def _table(lines, options) -> str:
         scores = [_text(_seeds(lines, name, method, options)) for method in METHODS]
         spread = f"{data['data_mean']:.0f} ± {data['data_std']:.0f}"
         rows.append(f"| {name.removeprefix('twin/')} | {spread} | " + " | ".join(scores) + " |")
-    chances = [_improvement(lines, tasks, method, options) for method in METHODS[1:]]
+    chances = [_improvement(lines, method, options, options) for method in METHODS[1:]]
     rows.append("| P(vgm2p is better) | | | " + " | ".join(chances) + " |")
     return "\n".join(rows)
 
@@ -75,7 +80,8 @@ def _strengths(lines) -> str:
     for name in dict.fromkeys(line["task"] for line in lines):
         scores = [_text(_seeds(lines, name, "vgm2p", options)) for options in names]
         rows.append(f"| {name.removeprefix('twin/')} | " + " | ".join(scores) + " |")
-    return "\n".join(rows)
+    chances = [_improvement(lines, "filtered_bc", options, "noise=0.5") for options in names]
+    return "\n".join([*rows, "| P(better than filtered_bc) | " + " | ".join(chances) + " |"])
 
 
 def _seeds(lines, name, method, options):
@@ -96,8 +102,11 @@ def _text(seeds):
     return f"{seeds.mean():.0f} [{low:.0f}, {high:.0f}]"
 
 
-def _improvement(lines, tasks, method, options):
-    pairs = [[_seeds(lines, name, m, options) for m in ("vgm2p", method)] for name in tasks]
+def _improvement(lines, method, options, its_options):
+    tasks = dict.fromkeys(line["task"] for line in lines)
+    pairs = [
+        [_seeds(lines, name, "vgm2p", options), _seeds(lines, name, method, its_options)] for name in tasks
+    ]
     pairs = [pair for pair in pairs if all(len(seeds) for seeds in pair)]
     if not pairs:
         return "not run"

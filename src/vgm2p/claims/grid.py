@@ -11,7 +11,7 @@ from typing import Any
 
 from vgm2p.data.store import read_json, replace_file, write_json
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, changed_fields, encode, load_policy, run
+from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
 from vgm2p.tasks import task
 
 
@@ -33,45 +33,52 @@ class Cell:
 
 
 def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Callable[[str], Any]) -> list[str]:
-    """Train and score every cell, `jobs` at a time on one core each; writes the record after each.
+    """Train and score every cell, `jobs` at a time on one core each; finished ones go on record at once.
 
-    A cell that stands in the record with the settings that it has now is not run again, whether or not its
+    A cell that stands there with the settings and data that it has now is not run again, whether or not its
     folder is there. `tick` hears of each cell. One that fails does not stop the others; returns the failures.
     """
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-    spawn, failures = multiprocessing.get_context("spawn"), []
-    known = on_record(cells, record)
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a device
+    spawn, failures, known = multiprocessing.get_context("spawn"), [], on_record(cells, record)
     for cell in known:
         tick(f"{cell.experiment.task} {cell.name}: on record")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
         waiting = {pool.submit(_run_cell, root, cell): cell for cell in cells if cell not in known}
-        for future in as_completed(waiting):
-            cell, error = waiting[future], future.exception()
-            if error:
-                failures.append(f"{cell.experiment.task} {cell.name}: {error}")
-            else:
-                known[cell] = _lines(cell, root)
-            tick(failures[-1] if error else future.result())
-            _write([line for cell in cells for line in known.get(cell, [])], record)
+        try:
+            for future in as_completed(waiting):
+                cell, error = waiting[future], future.exception()
+                if error:
+                    failures.append(f"{cell.experiment.task} {cell.name}: {error}")
+                else:
+                    _put(_lines(cell, root), cells, record)
+                tick(failures[-1] if error else future.result())
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return failures
 
 
-def _write(lines, record):
-    replace_file(record, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in lines)))
-
-
-def on_record(cells: list[Cell], record: Path) -> dict[Cell, list[dict]]:
-    """The record's lines of every cell that stands there complete, with the settings that it has now."""
+def on_record(cells: list[Cell], record: Path) -> list[Cell]:
+    """The cells that stand in the record complete, with the settings and data that they have now."""
     lines: dict[tuple[str, str], list[dict]] = {}
-    for line in read_record(record) if record.exists() else []:
+    for line in read_record(record):
         lines.setdefault((line["task"], line["name"]), []).append(line)
-    found = {cell: lines.get((cell.experiment.task, cell.name), []) for cell in cells}
-    return {cell: known for cell, known in found.items() if _agrees(cell, known)}
+    return [cell for cell in cells if _agrees(cell, lines.get((cell.experiment.task, cell.name), []))]
 
 
 def read_record(record: Path) -> list[dict]:
-    """The lines of a record."""
-    return [json.loads(text) for text in record.read_text().splitlines()]
+    """The lines of a record; none if it does not exist."""
+    return [json.loads(text) for text in record.read_text().splitlines()] if record.exists() else []
+
+
+def _put(lines, cells, record):
+    """Put a cell's lines into the record, in the grid's order, in place of those that it had there."""
+    place = {(cell.experiment.task, cell.name): i for i, cell in enumerate(cells)}
+    key = lambda line: (line["task"], line["name"])  # noqa: E731
+    kept = [line for line in read_record(record) if key(line) != key(lines[0])]
+    ordered = sorted(kept + lines, key=lambda line: place.get(key(line), len(place)))
+    replace_file(record, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in ordered)))
 
 
 def label(options: tuple[tuple[str, float], ...]) -> str:
@@ -95,11 +102,11 @@ def _run_cell(root, cell) -> str:
 
 
 def _agrees(cell, lines) -> bool:
-    """Are these lines all of the cell's seeds and options, with its settings?"""
+    """Are these lines all of the cell's seeds and options, with its settings and, if they are here, data?"""
     experiment = cell.experiment
     return [line["seed"] for line in lines] == list(experiment.seeds) and all(
-        line["settings"] == encode(experiment.algorithm)
-        and (line["updates"], line["batch"]) == (experiment.updates, experiment.batch)
+        line["experiment"] == experiment_fields(experiment)
+        and task(experiment.task).data_sha256() in (line["data_sha256"], None)
         and {label(options) for options in cell.options} <= set(line["returns_with"])
         for line in lines
     )
@@ -114,14 +121,14 @@ def _lines(cell, root) -> list[dict]:
             "name": cell.name,
             "seed": seed,
             "fields": changed_fields(cell.experiment.algorithm),
-            "settings": encode(cell.experiment.algorithm),
+            "experiment": experiment_fields(cell.experiment),
             "updates": result["updates"],
-            "batch": cell.experiment.batch,
             "returns": result["returns"][i],
             "returns_with": {name: returns[i] for name, returns in scores.items()},
             "data_mean": result["data_mean"],
             "data_std": result["data_std"],
-            "data_good": task(result["task"]).card()["return_quantiles"]["0.9"],
+            "data_good": result["data_good"],
+            "data_sha256": result["data_sha256"],
             "seconds": round(result["seconds"] / len(result["seeds"]), 1),
             "versions": result["versions"],
             "device": result["device"],

@@ -24,6 +24,10 @@ FOUR = tuple(  # where every method runs
         "2ant-medium-replay",
     )
 )
+SCALE = (
+    "Interquartile mean of (return - random) / (90th percentile of the data's returns - random), "
+    "with 95 % intervals over seeds drawn again within each set:"
+)
 
 
 def cells() -> list[Cell]:
@@ -64,7 +68,7 @@ def tables(record: Path) -> str:
     """Markdown: returns of the main methods on every set and of all on the four; interquartile means."""
     scores = _scores(read_record(record) if record.exists() else [])
     parts = ["The main methods:", _returns(scores, list(TASKS), MAIN), "Every method on four sets:"]
-    parts += [_returns(scores, list(FOUR), tuple(ALGORITHMS)), "Normalised scores:", _aggregates(scores)]
+    parts += [_returns(scores, list(FOUR), tuple(ALGORITHMS)), SCALE, _aggregates(scores)]
     return "\n\n".join(parts)
 
 
@@ -96,7 +100,7 @@ def _text(seeds) -> str:
 
 
 def _aggregates(scores) -> str:
-    """Interquartile mean over the sets that a method has run on, named by their number."""
+    """Interquartile mean of normalised scores, for methods that have run on all the sets."""
     rows = ["| method | the four sets | all twelve |", "|---|---|---|"]
     for method in ALGORITHMS:
         rows.append(f"| {method} | {_middle(scores, FOUR, method)} | {_middle(scores, TASKS, method)} |")
@@ -106,7 +110,7 @@ def _aggregates(scores) -> str:
 def _middle(scores, names, method) -> str:
     found = [scores[name, method] for name in names if (name, method) in scores]
     if len(found) < len(names):
-        return f"{len(found)} run"
+        return f"{len(found)} of {len(names)} sets run"
     normal = [normalise(seeds, task(line["task"]).random_return, line["data_good"]) for line, seeds in found]
     low, high = stratified_interval(interquartile_mean, normal)
     return f"{interquartile_mean(normal):.2f} [{low:.2f}, {high:.2f}]"
