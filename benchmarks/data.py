@@ -2,8 +2,8 @@
 
     python benchmarks/data.py [--task twin/6halfcheetah-medium] [--transitions 100000]
 
-The memory figure is the peak of a fresh process that loads the task's own data and trains a few updates, beside
-the size of the data's arrays.
+The memory figure is the peak of a fresh process that loads the task's own data and trains a few updates,
+beside the size of the data's arrays.
 """
 
 import multiprocessing

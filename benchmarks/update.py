@@ -6,7 +6,6 @@ The peak is measured in the same run (a 1024 x 1024 product). Floating-point ope
 the compiled update. Ratios are against `meanflow_bc` in the same run.
 """
 
-import time
 from dataclasses import dataclass
 
 import jax
@@ -14,8 +13,8 @@ import jax.numpy as jnp
 import tyro
 
 from vgm2p.algorithms import ALGORITHMS
+from vgm2p.claims.efficiency import seconds, seconds_per_update
 from vgm2p.runs import Experiment, prepare
-from vgm2p.train import advance, init, seed_keys
 
 
 @dataclass
@@ -23,17 +22,6 @@ class Options:
     task: str = "twin/6halfcheetah-medium"
     batch: int = 64
     updates: int = 200
-
-
-def seconds(function, repeats: int) -> float:
-    """Median seconds of a call, after one that compiles."""
-    jax.block_until_ready(function())
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - began)
-    return sorted(times)[repeats // 2]
 
 
 def matmul_peak() -> float:
@@ -47,22 +35,10 @@ def matmul_peak() -> float:
 def measure(algorithm, options: Options) -> tuple[float, float]:
     """(seconds, float32 operations) of one update."""
     setup = prepare(Experiment(options.task, algorithm, seeds=(0,), batch=options.batch))
-    keys = seed_keys((0,))
-    states = init(algorithm, setup.spec, keys)
-
-    def once():
-        nonlocal states
-        states, metrics = advance(
-            algorithm, setup.spec, states, setup.replay, keys, jnp.int32(options.updates), batch=options.batch
-        )
-        return metrics
-
-    per_update = seconds(once, 3) / options.updates
-    state = jax.tree.map(lambda x: x[0], states)
-    batch = setup.replay.sample(setup.spec.actions, algorithm.sampling.pool * options.batch, keys[0])
-    one = (
-        jax.jit(lambda s, b, k: algorithm.update(setup.spec, s, b, k)).lower(state, batch, keys[0]).compile()
-    )
+    per_update = seconds_per_update(algorithm, setup.spec, setup.replay, options.batch, options.updates)
+    state, key = algorithm.init(setup.spec, jax.random.key(0)), jax.random.key(1)
+    batch = setup.replay.sample(setup.spec.actions, algorithm.sampling.pool * options.batch, key)
+    one = jax.jit(lambda s, b, k: algorithm.update(setup.spec, s, b, k)).lower(state, batch, key).compile()
     return per_update, one.cost_analysis()["flops"]
 
 

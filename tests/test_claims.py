@@ -4,13 +4,16 @@ import json
 import shutil
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vgm2p.algorithms import ALGORITHMS, BC, Fit
-from vgm2p.claims import table
+from vgm2p.claims import efficiency, table
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
 from vgm2p.envs.env import play
+from vgm2p.nets import MLP
 from vgm2p.runs import Experiment
 from vgm2p.tasks import TASKS, TEAMS, task
 
@@ -153,3 +156,32 @@ def test_random_actions_return_what_the_scale_starts_from(team):
     returns = play(env, lambda state, step: rng.uniform(-1, 1, (copies, env.action_dim)), seed=5000).returns
     env.close()
     assert returns.mean() == pytest.approx(where.random_return, abs=5 * returns.std() / copies**0.5)
+
+
+@pytest.mark.parametrize("name", efficiency.METHODS)
+def test_network_passes_of_a_decision_are_what_the_table_says(name, monkeypatch):
+    """Counted: rows that any network sees while one team decides, over the rows of one pass."""
+    algorithm, (spec, _) = efficiency.METHODS[name], efficiency.synthetic(2)
+    small = {"fit": Fit(hidden=(8,))} | ({"hidden": (8,)} if hasattr(algorithm, "hidden") else {})
+    algorithm = replace(algorithm, **small)
+    params, seen = algorithm.init(spec, jax.random.key(0)).target, []
+    call = MLP.__call__
+    monkeypatch.setattr(MLP, "__call__", lambda net, x: seen.append(x[..., 0].size) or call(net, x))
+    with jax.disable_jit():
+        algorithm.act(spec, params, jnp.zeros((1, 2, spec.obs_dim)), jax.random.key(1))
+    assert sum(seen) / 2 == efficiency.passes(algorithm)
+
+
+def test_costs_are_measured_and_compared_with_vgm2ps(tmp_path):
+    spec, data = efficiency.synthetic(2)
+    algorithm = BC(fit=Fit(hidden=(8,)))
+    replay = data.replay(data.view(), algorithm.sampling)
+    assert efficiency.seconds_per_update(algorithm, spec, replay, 8, 5) > 0
+    assert efficiency.seconds_per_decision(algorithm, spec, 4) > 0
+    cost = {"update": 0.002, "peak": 5e8, "one": 1e-4, "many": 0.01, "passes": 1}
+    grown = {"agents": {"bc": [{"update": 0.001, "one": 0.001}] * 4}, "batches": {"bc": [0.001] * 3}}
+    methods = {"vgm2p": cost, "bc": cost | {"update": 0.001}}
+    (tmp_path / "record.json").write_text(json.dumps({"methods": methods, **grown}))
+    text = efficiency.tables(tmp_path / "record.json")
+    assert "| bc | 1 (0.50 x) | 1 | 100 (1.00 x) | 10 (1.00 x) | 500 |" in text
+    assert "| bc | 1 | 1 | 1 | 1 |" in text

@@ -387,16 +387,17 @@ class Claims:
     strength: guidance chosen at execution, beside networks trained for one strength each.
     table: every method on four sets, the main six on all twelve; many hours of two cores.
     table-paper: the same with the papers' networks and a million updates; needs an accelerator.
+    efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
 
     Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
     """
 
-    claim: Positional[Literal["controls", "strength", "table", "table-paper"]]
+    claim: Positional[Literal["controls", "strength", "table", "table-paper", "efficiency"]]
     """Which claim."""
     runs: Path | None = None
     """Folder of the runs; by default runs/<claim>."""
     record: Path | None = None
-    """The record, one line per (task, method, seed); by default results/<claim>.jsonl."""
+    """The record, one line per (task, method, seed); by default in results/."""
     jobs: int = 2
     """Cells trained side by side, each on one core."""
     table_only: bool = False
@@ -407,26 +408,45 @@ class Claims:
         from vgm2p.claims import controls, strength, table
         from vgm2p.claims.grid import run_grid
 
+        if self.claim == "efficiency":
+            return self._efficiency()
         cells, tables = {
             "controls": (controls.cells, controls.tables),
             "strength": (strength.cells, strength.tables),
             "table": (table.cells, table.tables),
             "table-paper": (table.paper_cells, table.tables),
         }[self.claim]
-        record, failures = self.record or Path(f"results/{self.claim}.jsonl"), []
+        grid, failures = cells(), []
         if not self.table_only:
-            grid = cells()
             with _bar() as bar:
-                job = bar.add_task("cells", total=len(grid), note="")
-
-                def tick(line: str) -> None:
-                    bar.advance(job)
-                    bar.console.print(line)
-
-                failures = run_grid(grid, self.runs or Path(f"runs/{self.claim}"), record, self.jobs, tick)
-        print(tables(record))
+                tick = self._tick(bar, len(grid))
+                runs = self.runs or Path(f"runs/{self.claim}")
+                failures = run_grid(grid, runs, self._record("jsonl"), self.jobs, tick)
+        print(tables(self._record("jsonl")))
         if failures:
             raise InputError("these cells failed: " + "; ".join(failures))
+
+    def _efficiency(self) -> None:
+        from vgm2p.claims import efficiency
+
+        if not self.table_only:
+            with _bar() as bar:
+                tick = self._tick(bar, len(efficiency.METHODS) + len(efficiency.GROWING))
+                efficiency.measure(self._record("json"), tick)
+        print(efficiency.tables(self._record("json")))
+
+    def _record(self, ending):
+        return self.record or Path(f"results/{self.claim}.{ending}")
+
+    @staticmethod
+    def _tick(bar, total):
+        job = bar.add_task("cells", total=total, note="")
+
+        def tick(line: str) -> None:
+            bar.advance(job)
+            bar.console.print(line)
+
+        return tick
 
 
 @dataclass

@@ -1,0 +1,155 @@
+"""What training and acting cost: every method with the same network sizes, on synthetic data, in one run."""
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vgm2p.actions import Continuous
+from vgm2p.algorithms import ALGORITHMS, CFGRLFlow, DiffusionBC
+from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.data.card import versions
+from vgm2p.data.dataset import Dataset, Replay
+from vgm2p.data.store import read_json, write_json
+from vgm2p.runs import device
+from vgm2p.train import advance, init, seed_keys
+from vgm2p.types import Spec
+
+AGENTS, BATCH, MANY = 6, 64, 1024
+SIZES, BATCHES = (2, 8, 32, 64), (64, 256, 1024)
+GROWING = ("vgm2p", "bc", "flow_bc", "diffusion_bc", "omiga", "mac_flow")
+METHODS: dict[str, Algorithm] = {name: kind() for name, kind in ALGORITHMS.items()}
+METHODS["diffusion_bc, 15 steps"] = DiffusionBC(steps=15)
+
+
+def seconds(function: Callable[[], Any], repeats: int) -> float:
+    """Median seconds of a call, after one that compiles."""
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def seconds_per_update(algorithm: Algorithm, spec: Spec, replay: Replay, batch: int, updates: int) -> float:
+    """Of training one seed, sampling included; median of three chunks of `updates`."""
+    keys = seed_keys((0,))
+    states = init(algorithm, spec, keys)
+
+    def chunk():
+        nonlocal states
+        states, metrics = advance(algorithm, spec, states, replay, keys, jnp.int32(updates), batch=batch)
+        return metrics
+
+    return seconds(chunk, 3) / updates
+
+
+def seconds_per_decision(algorithm: Algorithm, spec: Spec, teams: int) -> float:
+    """Of all agents of `teams` teams at once, jitted."""
+    params = algorithm.init(spec, jax.random.key(0)).target
+    obs, key = jnp.zeros((teams, spec.n, spec.obs_dim)), jax.random.key(1)
+    act = jax.jit(lambda params, obs, key: algorithm.act(spec, params, obs, key))
+    return seconds(lambda: act(params, obs, key), 200 if teams == 1 else 20)
+
+
+def passes(algorithm: Algorithm) -> int:
+    """Network passes of one agent's decision."""
+    return getattr(algorithm, "steps", 1) * (2 if isinstance(algorithm, CFGRLFlow) else 1)
+
+
+def synthetic(agents: int) -> tuple[Spec, Dataset]:
+    """Random episodes of a team with a state of 17 numbers and one action per agent, HalfCheetah's sizes."""
+    rng, episodes, length = np.random.default_rng(0), 100, 100
+    data = Dataset(
+        state=rng.normal(size=(episodes * (length + 1), 17)).astype(np.float32),
+        action=rng.normal(size=(episodes * length, agents, 1)).astype(np.float32),
+        reward=rng.normal(size=episodes * length).astype(np.float32),
+        lengths=np.full(episodes, length, np.int32),
+        terminated=np.zeros(episodes, bool),
+        card={"id": "synthetic"},
+    )
+    names = tuple(f"agent_{i}" for i in range(agents))
+    return Spec(names, data.view().obs_dim, 17, Continuous(1), length), data
+
+
+def measure(record: Path, tick: Callable[[str], Any]) -> None:
+    """Measure every method, each in a process of its own, and write the record; `tick` hears of each."""
+    spawn = multiprocessing.get_context("spawn")
+    found: dict[str, Any] = {"methods": {}, "agents": {}, "batches": {}}
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        for name in METHODS:
+            found["methods"][name] = pool.submit(_costs, name).result()
+            tick(name)
+        for name in GROWING:
+            found["agents"][name] = pool.submit(_over_agents, name).result()
+            found["batches"][name] = pool.submit(_over_batches, name).result()
+            tick(f"{name}, growing")
+    write_json(record, found | {"versions": versions(), "device": device()})
+
+
+def _costs(name) -> dict[str, float]:
+    algorithm, (spec, data) = METHODS[name], synthetic(AGENTS)
+    replay = data.replay(data.view(), algorithm.sampling)
+    update = seconds_per_update(algorithm, spec, replay, BATCH, 100)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    one, many = (seconds_per_decision(algorithm, spec, teams) for teams in (1, MANY))
+    return {"update": update, "peak": peak, "one": one, "many": many, "passes": passes(algorithm)}
+
+
+def _over_agents(name) -> list[dict[str, float]]:
+    found = []
+    for agents in SIZES:
+        algorithm, (spec, data) = METHODS[name], synthetic(agents)
+        replay = data.replay(data.view(), algorithm.sampling)
+        update = seconds_per_update(algorithm, spec, replay, BATCH, 20)
+        found.append({"update": update, "one": seconds_per_decision(algorithm, spec, 1)})
+    return found
+
+
+def _over_batches(name) -> list[float]:
+    algorithm, (spec, data) = METHODS[name], synthetic(AGENTS)
+    replay = data.replay(data.view(), algorithm.sampling)
+    return [seconds_per_update(algorithm, spec, replay, batch, 20) for batch in BATCHES]
+
+
+def tables(record: Path) -> str:
+    """Markdown: costs of every method, ratios against VGM²P; growth with agents and with the batch."""
+    found = read_json(record)
+    parts = [_method_table(found["methods"])]
+    parts.append(f"Growth with the number of agents, against {SIZES[0]}: milliseconds per update")
+    parts.append(_growth(SIZES, {n: [x["update"] for x in row] for n, row in found["agents"].items()}))
+    parts.append("... and per decision of one team")
+    parts.append(_growth(SIZES, {n: [x["one"] for x in row] for n, row in found["agents"].items()}))
+    parts.append("Growth with the batch: milliseconds per update")
+    parts.append(_growth(BATCHES, found["batches"]))
+    return "\n\n".join(parts)
+
+
+def _method_table(methods) -> str:
+    rows = [
+        "| method | ms per update | passes per decision | us per decision, one team "
+        f"| ms per decision, {MANY} teams | peak memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    base = methods["vgm2p"]
+    for name, row in methods.items():
+        cell = lambda key, unit, row=row: f"{unit * row[key]:.3g} ({row[key] / base[key]:.2f} x)"  # noqa: E731
+        costs = [cell("update", 1e3), str(row["passes"]), cell("one", 1e6), cell("many", 1e3)]
+        rows.append("| " + " | ".join([name, *costs, f"{row['peak'] / 1e6:.0f}"]) + " |")
+    return "\n".join(rows)
+
+
+def _growth(sizes, rows) -> str:
+    lines = ["| method | " + " | ".join(str(size) for size in sizes) + " |", "|" + "---|" * (1 + len(sizes))]
+    for name, values in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{1e3 * value:.3g}" for value in values) + " |")
+    return "\n".join(lines)
