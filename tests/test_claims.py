@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vgm2p.algorithms import ALGORITHMS, BC, Fit
-from vgm2p.claims import efficiency, table
+from vgm2p.claims import efficiency, sensitivity, table
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
 from vgm2p.envs.env import play
 from vgm2p.nets import MLP
@@ -185,3 +185,39 @@ def test_costs_are_measured_and_compared_with_vgm2ps(tmp_path):
     text = efficiency.tables(tmp_path / "record.json")
     assert "| bc | 1 (0.50 x) | 1 | 100 (1.00 x) | 10 (1.00 x) | 500 |" in text
     assert "| bc | 1 | 1 | 1 | 1 |" in text
+
+
+def test_every_coefficient_is_swept_over_at_least_thirtyfold_around_its_default():
+    for sweep in sensitivity.SWEEPS:
+        ends = np.array([min(sweep.values), max(sweep.values)])
+        if sweep.coefficient == "selection":
+            ends = 1 - ends[::-1]
+        assert ends[1] / ends[0] >= 30
+
+
+def test_each_swept_value_reaches_the_algorithm():
+    algorithms = {
+        cell.experiment.algorithm for cell in sensitivity.cells() if "hopper" in cell.experiment.task
+    }
+    assert len(algorithms) == 1 + 5 * 5  # one network for every strength
+
+
+def test_worst_over_best_is_of_means_over_seeds_averaged_over_sets():
+    good, bad = [np.array([1.0, 3.0]), np.array([4.0])], [np.array([1.0]), np.array([2.0, 4.0])]
+    assert sensitivity.worst_over_best(good, bad) == pytest.approx((0.5 + 0.75) / 2)
+    assert sensitivity.worst_over_best([np.array([-1.0])], [np.array([1.0])]) == 0.0
+
+
+def test_the_sensitivity_table_reads_strengths_from_one_run(tmp_path):
+    lines = []
+    for name in sensitivity.SETS:
+        zero = task(name).random_return
+        returns = {f"guidance={w}": [zero + 100 / w] for w in (1.0, 2.0, 5.0, 12.0, 30.0)}
+        lines += [line(name, "vgm2p", seed, 0.0, zero + 100) for seed in (0, 1)]
+        lines = [
+            x | {"name": "vgm2p-guidance"} | {"returns_with": x.get("returns_with", returns)} for x in lines
+        ]
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    text = sensitivity.tables(tmp_path / "record.jsonl")
+    assert "| vgm2p | guidance | 1: 1.00, 2: 0.50, 5: 0.20, 12: 0.08, 30: 0.03 | 0.03 [0.03, 0.03] |" in text
+    assert "| mac_flow | alpha | not run | |" in text

@@ -385,6 +385,7 @@ class Claims:
 
     controls: does value guidance do anything? VGM²P against bc, meanflow_bc and filtered_bc on six sets.
     strength: guidance chosen at execution, beside networks trained for one strength each.
+    sensitivity: each coefficient of VGM²P, mac_flow, omiga and td3_bc over a thirtyfold range; hours.
     table: every method on four sets, the main six on all twelve; many hours of two cores.
     table-paper: the same with the papers' networks and a million updates; needs an accelerator.
     efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
@@ -392,7 +393,7 @@ class Claims:
     Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
     """
 
-    claim: Positional[Literal["controls", "strength", "table", "table-paper", "efficiency"]]
+    claim: Positional[Literal["controls", "strength", "sensitivity", "table", "table-paper", "efficiency"]]
     """Which claim."""
     runs: Path | None = None
     """Folder of the runs; by default runs/<claim>."""
@@ -405,7 +406,7 @@ class Claims:
 
     def run(self) -> None:
         """Run the grid with a bar, then print the tables."""
-        from vgm2p.claims import controls, strength, table
+        from vgm2p.claims import controls, sensitivity, strength, table
         from vgm2p.claims.grid import run_grid
 
         if self.claim == "efficiency":
@@ -413,6 +414,7 @@ class Claims:
         cells, tables = {
             "controls": (controls.cells, controls.tables),
             "strength": (strength.cells, strength.tables),
+            "sensitivity": (sensitivity.cells, sensitivity.tables),
             "table": (table.cells, table.tables),
             "table-paper": (table.paper_cells, table.tables),
         }[self.claim]

@@ -1,0 +1,109 @@
+"""How much hangs on a coefficient: each that VGM²P has, and its rivals', over a thirtyfold range.
+
+A number per coefficient: the worst mean return in the range over the best, on the scale from random actions
+(0) to good data (1), averaged over sets. 1: it does not matter; 0: a wrong value is as bad as chance.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vgm2p.algorithms import VGM2P, OmigaPolicy
+from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.claims import controls
+from vgm2p.claims.grid import Cell, label, read_record
+from vgm2p.stats import Scores, normalise, stratified_interval
+from vgm2p.tasks import task
+from vgm2p.values import LinearAdvantage
+
+SETS = ("twin/6halfcheetah-medium-replay", "twin/3hopper-medium", "twin/2ant-medium-replay")
+MOST = 30.0  # the largest strength
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One coefficient of one method and the values that it takes."""
+
+    method: str
+    coefficient: str
+    values: tuple[float, ...]
+
+    def algorithm(self, team: str, value: float) -> Algorithm:
+        """The method with the coefficient set; VGM²P's strength is only asked for at execution."""
+        default = controls.algorithm(self.method, team)
+        match default, self.coefficient:
+            case VGM2P(values=LinearAdvantage() as values), "selection":
+                return replace(default, values=replace(values, selection=value))
+            case VGM2P(), "guidance":
+                return replace(default, guidance_max=MOST)
+            case OmigaPolicy(values=values), "alpha":
+                return replace(default, values=replace(values, alpha=value))
+        return replace(default, **{self.coefficient: value})  # type: ignore[type-var]
+
+    def run(self, value: float) -> tuple[str, str]:
+        """(name of the cell, label of the option) whose returns this value has."""
+        if self.coefficient == "guidance":
+            return "vgm2p-guidance", label((("guidance", value),))
+        return f"{self.method}-{self.coefficient}-{value}", ""
+
+
+SWEEPS = (
+    Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST)),
+    Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016)),
+    Sweep("vgm2p", "selection", (0.5, 0.75, 0.9, 0.96, 0.984)),
+    Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0)),
+    Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5)),
+    Sweep("td3_bc", "weight", (0.4, 1.0, 2.5, 6.0, 13.0)),
+)
+
+
+def cells() -> list[Cell]:
+    """One run per set and value; one per set for all of VGM²P's strengths."""
+    found = {}
+    for name in SETS:
+        for sweep in SWEEPS:
+            options = (
+                tuple((("guidance", w),) for w in sweep.values) if sweep.coefficient == "guidance" else ()
+            )
+            for value in sweep.values:
+                experiment = controls.experiment(name, sweep.algorithm(task(name).team, value))
+                found[name, sweep.run(value)[0]] = Cell(sweep.run(value)[0], experiment, options)
+    return list(found.values())
+
+
+def tables(record: Path) -> str:
+    """Markdown: normalised score at each value, averaged over sets, and worst over best."""
+    lines = read_record(record)
+    rows = ["| method | coefficient | mean score at each value | worst / best |", "|---|---|---|---|"]
+    for sweep in SWEEPS:
+        scores = [_scores(lines, *sweep.run(value)) for value in sweep.values]
+        if any(len(found) < len(SETS) for found in scores):
+            rows.append(f"| {sweep.method} | {sweep.coefficient} | not run | |")
+            continue
+        shown = ", ".join(
+            f"{value:g}: {np.mean([seeds.mean() for seeds in found]):.2f}"
+            for value, found in zip(sweep.values, scores, strict=True)
+        )
+        low, high = stratified_interval(worst_over_best, *scores)
+        ratio = f"{worst_over_best(*scores):.2f} [{low:.2f}, {high:.2f}]"
+        rows.append(f"| {sweep.method} | {sweep.coefficient} | {shown} | {ratio} |")
+    return "\n".join(rows)
+
+
+def worst_over_best(*values: Scores) -> float:
+    """Mean over sets of the lowest mean over seeds at any value, over the highest; at least 0."""
+    means = np.array([[np.mean(seeds) for seeds in tasks] for tasks in values])  # [values, sets]
+    return float(np.mean(np.maximum(means.min(0), 0.0) / np.maximum(means.max(0), 1e-9)))
+
+
+def _scores(lines, name, option) -> Scores:
+    """Normalised mean return of every seed, by set."""
+    found: dict[str, list[float]] = {}
+    for line in lines:
+        if line["name"] == name:
+            returns = line["returns_with"][option] if option else line["returns"]
+            zero = task(line["task"]).random_return
+            score = normalise(np.array([np.mean(returns)]), zero, line["data_good"])[0]
+            found.setdefault(line["task"], []).append(float(score))
+    return [np.array(found[name]) for name in SETS if name in found]
