@@ -401,7 +401,7 @@ def spied_loss(algorithm, rows=40):
             seen.update(sample=sample, good=condition[1][..., 0], target=target)
             return super().loss(u, sample, condition, target, *rest)
 
-    algorithm = replace(algorithm, flow=Spy(anchors=0.0, tangent="ema"))
+    algorithm = replace(algorithm, flow=Spy(tangent="ema"))
     spec, _, replay = setup(algorithm, additive(64))
     policy = algorithm.init(spec, jax.random.key(0)).params.policy
     drawn = rows * algorithm.pool

@@ -9,6 +9,7 @@ import pytest
 
 from vgm2p.cli import main
 
+ROOT = Path(__file__).parent.parent
 TINY = ["--updates", "20", "--batch", "16", "--seeds", "0", "--eval-every", "20", "--eval-episodes", "1"]
 
 
@@ -125,3 +126,13 @@ def test_readme_names_commands_that_exist():
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     assert "make demo" in readme
     assert "make test" in readme
+
+
+def test_tables_without_a_record_say_how_to_make_it(tmp_path, capsys):
+    message = fails(["claims", "table", "--table-only", "--record", str(tmp_path / "no.jsonl")], capsys)
+    assert "run the claim without --table-only" in message
+
+
+def test_tables_of_a_record_are_printed(capsys):
+    main(["claims", "controls", "--table-only", "--record", str(ROOT / "results/controls.jsonl")])
+    assert "| 6halfcheetah-medium | 1480 ± 823 |" in capsys.readouterr().out

@@ -384,10 +384,15 @@ class Claims:
     """Run the grid behind a claim and print its tables; each method with the seeds and settings in `claims/`.
 
     controls: does value guidance do anything? VGM²P against bc, meanflow_bc and filtered_bc on six sets.
+
     strength: guidance chosen at execution, beside networks trained for one strength each.
+
     sensitivity: each coefficient of VGM²P, mac_flow, omiga and td3_bc over a thirtyfold range; hours.
+
     table: every method on four sets, the main six on all twelve; many hours of two cores.
+
     table-paper: the same with the papers' networks and a million updates; needs an accelerator.
+
     efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
 
     Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
@@ -424,7 +429,7 @@ class Claims:
                 tick = self._tick(bar, len(grid))
                 runs = self.runs or Path(f"runs/{self.claim}")
                 failures = run_grid(grid, runs, self._record("jsonl"), self.jobs, tick)
-        print(tables(self._record("jsonl")))
+        self._print(tables, "jsonl")
         if failures:
             raise InputError("these cells failed: " + "; ".join(failures))
 
@@ -435,7 +440,13 @@ class Claims:
             with _bar() as bar:
                 tick = self._tick(bar, len(efficiency.METHODS) + len(efficiency.GROWING))
                 efficiency.measure(self._record("json"), tick)
-        print(efficiency.tables(self._record("json")))
+        self._print(efficiency.tables, "json")
+
+    def _print(self, tables, ending):
+        record = self._record(ending)
+        if not record.exists():
+            raise InputError(f"there is no record {record}: run the claim without --table-only")
+        print(tables(record))
 
     def _record(self, ending):
         return self.record or Path(f"results/{self.claim}.{ending}")

@@ -98,7 +98,8 @@ class MeanFlow:
     times: Literal["uniform", "logit-normal"] = "uniform"
     """Law of the interval: two draws put in order, "uniform" or MeanFlow's "logit-normal" (-0.4, 1)."""
     to_data: bool = True
-    """Every interval ends at the data, r = 0, as the one jump that acts does; else at the earlier draw."""
+    """Intervals start at the later draw and, but for anchors, end at the data, r = 0, as the one jump that
+    acts does; if false, at the earlier draw."""
     anchors: float = 0.5
     """Share of the rows with r = t, where the loss is plain flow matching."""
     power: float = 0.0
@@ -136,7 +137,7 @@ class MeanFlow:
         """Mean squared gap between V = u + (t - r) sg(du/dt) and sg(target).
 
         `condition` is a pytree whose leaves start with axis b. The leading anchor rows need neither a
-        derivative nor a tangent; `ema_velocity`, needed for that tangent, is for the rows `far` behind them.
+        derivative nor a tangent; `ema_velocity`, needed if `tangent` is "ema", is for the rows behind them.
         """
         k = self.anchor_rows(sample.z.shape[0])
         (near, near_condition), (far, far_condition) = _split((sample, condition), k)

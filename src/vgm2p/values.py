@@ -1,4 +1,10 @@
-"""What a team's logged actions were worth: in-sample values, mixed over agents. Knows nothing of flows.
+"""What a team's logged actions were worth, from the data alone. Knows nothing of flows.
+
+The default, `LinearAdvantage`: V(s) and, around the mean action, slopes of what deviations earned,
+
+    A_tot = sum_i g_i(s) . (a_i - mean_i(s))
+
+Critics mixed over agents (`MixedIQL`, `OMIGA`):
 
     Q_tot = sum_i w_i(s) Q_i(o_i, a_i) + b(s),   V_tot = sum_i w_i(s) V_i(o_i) + b(s),   w_i >= 0
     A_tot = Q_tot - V_tot = sum_i w_i(s) (Q_i - V_i)                  (b cancels)
@@ -231,7 +237,7 @@ class LinearAdvantage:
     lookahead: int = 100
     """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
     selection: float | None = 0.8
-    """Learn only from episodes whose return reaches this expectile over the transitions; None: from all."""
+    """Values and policy learn only from episodes whose return reaches this expectile; None: from all."""
     slopes: int = 8
     """How many are fitted, each to its half of the episodes."""
     hidden: tuple[int, ...] = (256, 256)
@@ -254,7 +260,7 @@ class LinearAdvantage:
     ) -> tuple[Float[Array, ""], Metrics]:
         """Three least squares: V on the rewards, the mean on the actions, the slopes on what V leaves.
 
-        `value/explained`: the share of that which slopes tell of episodes that they were not fitted to.
+        `value/explained`: the share of the squared gap that slopes explain in episodes not fitted to.
         """
         n = batch.obs.shape[1]
         closing = stop_gradient(target(batch.next_state, n, self.slopes)[0])
@@ -272,7 +278,8 @@ class LinearAdvantage:
     def advantage(self, params: LinearCritic, target: LinearCritic, batch: Transition) -> Advantage:
         """A_tot and each agent's share by the slow copy, in standard deviations of A_tot over the batch.
 
-        The judge of a row is the first slope, counted on from the row's place, that its episode did not fit.
+        A row's judge is the first slope not fitted to its episode, counted on from the row's place in the
+        batch (the slope at that place, should all have been).
         """
         _, mean, slopes = target(batch.state, batch.obs.shape[1], self.slopes)
         row = jnp.arange(len(mean))
@@ -335,8 +342,8 @@ class Level(eqx.Module):
 class EpisodeReturn:
     """No state at all: the advantage is the whole episode's return, less an expectile over the data.
 
-    Right where episodes start alike and chance is small, as on the twins: it tells good teams from bad ones
-    and can't tell good moments from bad ones. No credit per agent.
+    Right where episodes start alike and returns differ by the team, not by chance: it tells good teams from
+    bad ones and can't tell good moments from bad ones. No credit per agent.
     """
 
     expectile: float = 0.8
@@ -348,7 +355,7 @@ class EpisodeReturn:
         return Sampling()
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> Level:
-        """The mean of the (standardised) returns."""
+        """Starts at 0, the mean of the standardised returns."""
         return Level(jnp.zeros(()))
 
     def loss(self, params: Level, target: Level, batch: Transition) -> tuple[Float[Array, ""], Metrics]:

@@ -6,15 +6,15 @@ borrowed and chosen stands in docs/method.md.
 
 1. Values. A learner of `values.py` tells how much better than expected the team's action was: A_tot(s, a).
 2. Condition. y = 1 where A_tot >= threshold, the same for every agent at that step.
-3. Policy. Each agent clones p(a_i | o_i, y) with one MeanFlow; guidance of strength w is built into the
-   target of the good label, so one network pass gives a guided action.
+3. Policy. Each agent clones p(a_i | o_i, good), and p(a_i | o_i) beside it, with one MeanFlow; guidance of
+   strength w, an input of the network, is built into the target of the good, so one pass gives the action.
 
 | equation | here |
 |---|---|
 | y = 1[A_tot >= delta] | `label_rows` |
-| v_g = v + (1 - 1/w) (u_ema(z, t, t, y, w) - u_ema(z, t, t, null)) where y = 1, else v | `_guided` |
+| v_g = v + (1 - 1/w) (u_ema(z, t, t, good, w) - u_ema(z, t, t, any)) on good rows, v on any | `_guided` |
 | min E [u + (t - r) sg(du/dt) - sg(v_g)]^2 | `policy_loss` |
-| a_i = clip(e_i - u_ema(e_i, 1, 0, o_i, y = 1, w)) | `act` |
+| a_i = clip(e_i - u_ema(e_i, 1, 0, o_i, good, w)), e_i ~ noise N(0, I) | `act` |
 """
 
 from dataclasses import dataclass
@@ -51,17 +51,18 @@ class VGM2P:
     label: Literal["global", "local"] = "global"
     """One label for the team from A_tot ("global"), or one per agent from its own share ("local")."""
     threshold: float = 0.0
-    """An action is good when its advantage is at least this (in standard deviations)."""
+    """An action is good when its advantage is at least this, in the learner's units (default: sd)."""
     quantile: float | None = None
     """If set, the best such share of each batch is good, whatever the threshold."""
     guidance: float = 1.0
-    """Strength w: 1 clones the good, more goes beyond. (execution) unless guidance_max is None."""
+    """Strength w: 1 clones the good, more goes on from any towards good. (execution), or trained for alone
+    if guidance_max is None."""
     guidance_max: float | None = 2.0
-    """w is drawn per row, log-uniform in [1, this], and any may be asked for; None: `guidance` alone."""
+    """Trained for every w in [1, this], drawn log-uniform per row and agent, so that any may be asked for."""
     pool: int = 4
     """Transitions drawn, labelled and valued for each row that the policy trains on."""
     null_share: float = 0.2
-    """Share of the policy's rows that train the unconditional flow."""
+    """Share of the policy's rows that train the unconditional flow; less than the share of anchors."""
     warmup: int = 500
     """Updates during which every action counts as good, while the values settle."""
     flow: MeanFlow = MeanFlow()
@@ -76,9 +77,15 @@ class VGM2P:
     """(execution) Jumps from noise to action; 1 is the method."""
 
     def __post_init__(self):
-        if not 1.0 <= self.guidance <= (self.guidance_max or self.guidance):
-            most = f" and at most guidance_max, {self.guidance_max}" if self.guidance_max else ""
-            raise InputError(f"guidance {self.guidance} must be at least 1{most}")
+        most = self.guidance if self.guidance_max is None else self.guidance_max
+        if not 1.0 <= self.guidance <= most:
+            limit = "" if self.guidance_max is None else f" and at most guidance_max, {self.guidance_max}"
+            raise InputError(f"guidance {self.guidance} must be at least 1{limit}")
+        if not 0.0 < self.null_share < self.flow.anchors:
+            raise InputError(
+                f"null_share {self.null_share} must be above 0 and below flow.anchors, {self.flow.anchors}: "
+                "both flows need rows with r = t"
+            )
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -115,7 +122,7 @@ class VGM2P:
     def label_rows(
         self, values: Any, slow_values: Any, batch: Transition
     ) -> tuple[Bool[Array, "b n"], Metrics]:
-        """Was every agent's action good? And how the labels relate to what was earned."""
+        """For each agent, was its action good? And metrics of the labels, as they are before the warm-up."""
         advantage = stop_gradient(self.values.advantage(values, slow_values, batch))
         team = jnp.broadcast_to(advantage.team[:, None], advantage.agents.shape)
         scores = team if self.label == "global" else advantage.agents
@@ -139,8 +146,9 @@ class VGM2P:
     ) -> Float[Array, ""]:
         """The guided MeanFlow loss: leading rows train the unconditional flow, the rest the good one.
 
-        The unconditional rows are any rows of the batch and have r = t, the only times at which that flow
-        is ever asked; the good rows are drawn anew from the good ones, so that none is spent on the bad.
+        The unconditional rows are any rows of the batch. They lead, so they are anchors, r = t, the only
+        times at which that flow is ever asked. The others are drawn anew from the good ones, so that none is
+        spent on the bad.
         """
         pick_key, draw_key, strength_key = jax.random.split(key, 3)
         rows = len(good) // self.pool
@@ -152,7 +160,6 @@ class VGM2P:
         is_good = jnp.broadcast_to(jnp.arange(rows)[:, None] >= null_rows, obs.shape[:2])
         strength = self._strengths(is_good.shape, strength_key)
         sample = self.flow.draw(action, draw_key)
-        sample = sample._replace(r=jnp.where(is_good, sample.r, sample.t))
         target, slow_velocity = self._guided(slow, sample, obs, is_good, strength)
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
         condition = (obs, encode(is_good, strength))
@@ -182,9 +189,9 @@ class VGM2P:
     def _guided(self, slow, sample, obs, good, strength):
         """The regression target v_g and the slow network's own marginal velocity, in one pass.
 
-        Neither costs anything where both are trivial: v_g = v for w = 1, and no tangent without jumps.
+        Neither costs anything where both are trivial: v_g = v for w = 1, and a tangent that needs no EMA.
         """
-        if self.guidance_max is None and self.guidance == 1.0 and self.flow.tangent == "sample":
+        if self.guidance_max is None and self.guidance == 1.0 and self.flow.tangent != "ema":
             return sample.v, sample.v
         conditions = jnp.stack([encode(good, strength), encode(jnp.zeros_like(good), strength)])
         z, t, obs = (jnp.broadcast_to(x, (2, *x.shape)) for x in (sample.z, sample.t, obs))
