@@ -7,7 +7,7 @@ demo: .venv/ready  ## learn, score, draw and film a team: about ten minutes on t
 	$(BIN)/vgm2p demo
 
 test: .venv/ready  ## the test suite, without the tests marked slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"
 
 check: .venv/ready  ## lint and types
 	$(BIN)/ruff check .
