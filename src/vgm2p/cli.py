@@ -506,7 +506,8 @@ def main(args: list[str] | None = None) -> None:
     try:
         command.run()
     except (InputError, ArithmeticError) as error:
-        Console(stderr=True).print("[bold red]error:[/bold red]", escape(str(error)), highlight=False)
+        told = f"[bold red]error:[/bold red] {escape(str(error))}"
+        Console(stderr=True).print(told, highlight=False, soft_wrap=True)  # a path stays in one piece
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; run the same command again to go on from the last checkpoint")
