@@ -9,7 +9,7 @@ two network passes per step. Training is VGM²P's with w = 1, where its target i
 and r = t on every row: so the two differ in the flow alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ class CFGRLFlow:
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
-    """An action is good when its advantage is at least this (in standard deviations)."""
+    """An action is good when its advantage is at least this, in the learner's units (default: sd)."""
     guidance: float = 1.0
     """(execution) Strength w: 1 clones the good, more goes beyond."""
     fit: Fit = Fit()
@@ -77,5 +77,6 @@ class CFGRLFlow:
 
     @property
     def _training(self) -> VGM2P:
-        flow = FLOW_MATCHING
-        return VGM2P(self.values, threshold=self.threshold, guidance_max=None, flow=flow, fit=self.fit)
+        """What its training is: VGM²P's at strength 1, with marginal velocities only."""
+        plain = VGM2P(self.values, flow=FLOW_MATCHING, fit=self.fit, guidance_max=None)
+        return replace(plain, threshold=self.threshold)

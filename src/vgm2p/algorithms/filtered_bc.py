@@ -1,9 +1,9 @@
 """Behaviour cloning of good actions only: VGM²P's values and labels, no guidance.
 
 A MeanFlow clones rows drawn among those with A_tot >= threshold. The decisive control: what VGM²P, asked for
-a strength above 1, gains over it is due to guidance; at 1, VGM²P learns the same policy with a network that
-knows others as well. What this gains over `meanflow_bc` is due to the labels and to the episodes that their
-learner selects.
+a strength above 1, gains over it is due to guidance; at 1, both clone rows of the same labels, VGM²P with a
+network that knows other strengths and the unconditional flow as well. What this gains over `meanflow_bc` is
+due to the labels and to the episodes that their learner selects.
 """
 
 from dataclasses import dataclass
