@@ -11,6 +11,7 @@ from vgm2p.actions import Continuous
 from vgm2p.types import Spec, Transition
 from vgm2p.values import (
     LEARNERS,
+    CentralAdvantage,
     LinearAdvantage,
     MixedIQL,
     Mixer,
@@ -125,25 +126,42 @@ def actions_that_earn(slopes, key):
     return Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward, halves), earned
 
 
-def test_linear_advantage_finds_what_each_agents_deviation_earned():
-    learner, slopes = LinearAdvantage(), jnp.array([2.0, -1.0])
-    batch, earned = actions_that_earn(slopes, jax.random.key(0))
+def fitted(learner, batch, updates):
+    """The learner's networks after that many updates on 256 random rows of the batch."""
     params, optimiser = learner.init(SPEC, jax.random.key(1)), optax.adam(1e-3)
 
     def step(carry, key):
         params, opt = carry
-        rows = jax.tree.map(lambda x: x[jax.random.randint(key, (256,), 0, 4096)], batch)
+        rows = jax.tree.map(lambda x: x[jax.random.randint(key, (256,), 0, len(x))], batch)
         updates, opt = optimiser.update(jax.grad(lambda p: learner.loss(p, p, rows)[0])(params), opt)
         return (optax.apply_updates(params, updates), opt), None
 
-    keys = jax.random.split(jax.random.key(2), 1000)
-    (params, _), _ = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), keys))(params)
+    keys = jax.random.split(jax.random.key(2), updates)
+    return jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), keys))(params)[0][0]
+
+
+def test_linear_advantage_finds_what_each_agents_deviation_earned():
+    learner, slopes = LinearAdvantage(), jnp.array([2.0, -1.0])
+    batch, earned = actions_that_earn(slopes, jax.random.key(0))
+    params = fitted(learner, batch, 1000)
     found = learner.advantage(params, params, batch)
     assert np.corrcoef(found.team, earned)[0, 1] > 0.9
     assert float(found.team.std()) == pytest.approx(1.0, abs=1e-3)
     np.testing.assert_allclose(found.agents.sum(-1), found.team, atol=1e-5)
     ratio = found.agents.std(0)
     assert float(ratio[0] / ratio[1]) == pytest.approx(2.0, rel=0.3)
+
+
+def test_a_central_advantage_sees_what_agents_do_together():
+    """The reward is the product of two agents' actions: no sum over agents tells it."""
+    keys, learner = jax.random.split(jax.random.key(0), 3), CentralAdvantage(hidden=(64, 64))
+    state, action = jax.random.normal(keys[0], (4096, 3)), jax.random.normal(keys[1], (4096, 2, 1))
+    earned = action[:, 0, 0] * action[:, 1, 0]
+    obs, halves = jnp.zeros((4096, 2, 5)), jnp.zeros((4096, 0), bool)
+    reward = state[:, 2] + earned
+    batch = Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward, halves)
+    params = fitted(learner, batch, 1000)
+    assert np.corrcoef(learner.advantage(params, params, batch).team, earned)[0, 1] > 0.9
 
 
 def product_of_good_actions(behaviour, payoff):

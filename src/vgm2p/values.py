@@ -16,6 +16,7 @@ Critics mixed over agents (`MixedIQL`, `OMIGA`):
 | L_V = abs(tau - 1[A < 0]) A^2 | `expectile_loss` | IQL 2110.06169, eq. 5 |
 | L_V = exp(A/alpha) + V/alpha | `omiga_loss` | OMIGA, its stationary point E[exp(A/alpha)] = 1 |
 | A = sum_i g_i(s) . (a_i - mean_i(s)), fitted to R(t) - V(s_t) | `LinearAdvantage` | Sutton et al. 2000 |
+| A(s, a), one network of the joint action, fitted to R(t) - V(s_t) | `CentralAdvantage` | ours |
 | A = R(t) - V(s_t), R the rewards to come | `ReturnToGo` | Monte-Carlo policy evaluation; ours here |
 | A = R(0) - level, the whole episode's return | `EpisodeReturn` | as in return-filtered cloning; ours here |
 
@@ -290,6 +291,65 @@ class LinearAdvantage:
         return Advantage(shares.sum(-1), shares)
 
 
+class CentralCritic(eqx.Module):
+    """V(s), and the advantage of the team's joint action there."""
+
+    value: MLP
+    gain: MLP
+
+    def __call__(
+        self, state: Float[Array, "b s"], action: Float[Array, "b n a"]
+    ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        """(V, A) of a state and a joint action."""
+        joint = jnp.concatenate([state, action.reshape(len(action), -1)], -1)
+        return self.value(state)[:, 0], self.gain(joint)[:, 0]
+
+
+@dataclass(frozen=True)
+class CentralAdvantage:
+    """A_tot(s, a) of the joint action by one free network, fitted to the rewards that followed, less V(s).
+
+    It sees what agents do together, which no sum over agents can, and it can fit an error of V(s) instead of
+    an action's small effect. It gives no credit: each agent's share is the team's.
+    """
+
+    discount: float = 0.99
+    """Factor per step on later rewards."""
+    lookahead: int = 100
+    """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
+    selection: float | None = 0.8
+    """Values and policy learn only from episodes whose return reaches this expectile; None: from all."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Rewards discounted and summed over the look-ahead, in the better episodes."""
+        return Sampling(discount=self.discount, lookahead=self.lookahead, selection=self.selection)
+
+    def init(self, spec: Spec, key: PRNGKeyArray) -> CentralCritic:
+        """Fresh networks; the advantage starts near zero."""
+        value_key, gain_key = jax.random.split(key)
+        joint = spec.state_dim + spec.n * spec.action_dim
+        gain = MLP(joint, self.hidden, 1, gain_key, norm=True, last_gain=0.01)
+        return CentralCritic(MLP(spec.state_dim, self.hidden, 1, value_key, norm=True), gain)
+
+    def loss(
+        self, params: CentralCritic, target: CentralCritic, batch: Transition
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Two least squares: V on the rewards, the advantage on what V leaves."""
+        value, gain = params(batch.state, batch.action)
+        gap = batch.reward + batch.discount * stop_gradient(target.value(batch.next_state)[:, 0]) - value
+        v_loss, gain_loss = jnp.square(gap).mean(), jnp.square(stop_gradient(gap) - gain).mean()
+        return v_loss + gain_loss, {"loss/v": v_loss, "loss/gain": gain_loss}
+
+    def advantage(self, params: CentralCritic, target: CentralCritic, batch: Transition) -> Advantage:
+        """A_tot by the slow copy, in its standard deviations over the batch."""
+        _, gain = target(batch.state, batch.action)
+        team = gain / (gain.std() + 1e-8)
+        return Advantage(team, jnp.broadcast_to(team[:, None], batch.obs.shape[:2]))
+
+
 @dataclass(frozen=True)
 class ReturnToGo:
     """No critic: the advantage is the rewards that followed, less an expectile V(s) of them.
@@ -397,5 +457,5 @@ def _q_loss(params, target, batch):
     return jnp.square(q_tot - goal).sum(0).mean()
 
 
-Values = LinearAdvantage | EpisodeReturn | ReturnToGo | MixedIQL | OMIGA
+Values = LinearAdvantage | CentralAdvantage | EpisodeReturn | ReturnToGo | MixedIQL | OMIGA
 LEARNERS = get_args(Values)

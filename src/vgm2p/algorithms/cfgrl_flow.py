@@ -29,7 +29,9 @@ class CFGRLFlow:
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
-    """An action is good when its advantage is at least this, in the learner's units (default: sd)."""
+    """The advantage of an action that is good half the time, in the learner's units (default: sd)."""
+    softness: float = 0.5
+    """An action is good with probability sigmoid((A - threshold) / this), this in sd; 0: A alone decides."""
     guidance: float = 1.0
     """(execution) Strength w: 1 clones the good, more goes beyond."""
     fit: Fit = Fit()
@@ -64,7 +66,7 @@ class CFGRLFlow:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: `steps` times two network passes, as one."""
-        asked = jnp.stack([jnp.ones(obs.shape[:-1], bool), jnp.zeros(obs.shape[:-1], bool)])
+        asked = jnp.stack([jnp.ones(obs.shape[:-1]), jnp.zeros(obs.shape[:-1])])
         condition, both = encode(asked, jnp.ones(asked.shape)), jnp.stack([obs, obs])
 
         def guided(z, t, r):
@@ -79,4 +81,4 @@ class CFGRLFlow:
     def _training(self) -> VGM2P:
         """What its training is: VGM²P's at strength 1, with marginal velocities only."""
         plain = VGM2P(self.values, flow=FLOW_MATCHING, fit=self.fit, guidance_max=None)
-        return replace(plain, threshold=self.threshold)
+        return replace(plain, threshold=self.threshold, softness=self.softness)

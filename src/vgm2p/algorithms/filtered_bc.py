@@ -1,6 +1,6 @@
 """Behaviour cloning of good actions only: VGM²P's values and labels, no guidance.
 
-A MeanFlow clones rows drawn among those with A_tot >= threshold. The decisive control: what VGM²P, asked for
+A MeanFlow clones rows that VGM²P would call good. The decisive control: what VGM²P, asked for
 a strength above 1, gains over it is due to guidance; at 1, both clone rows of the same labels, VGM²P with a
 network that knows other strengths and the unconditional flow as well. What this gains over `meanflow_bc` is
 due to the labels and to the episodes that their learner selects.
@@ -21,6 +21,7 @@ from vgm2p.algorithms.algorithm import (
     clone_act,
     clone_loss,
     descend,
+    draw_labels,
     latent,
     pick,
     start,
@@ -38,7 +39,9 @@ class FilteredBC:
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
-    """An action is good when its advantage is at least this (in standard deviations)."""
+    """The advantage of an action that is good half the time, in the learner's units (default: sd)."""
+    softness: float = 0.5
+    """An action is good with probability sigmoid((A - threshold) / this), this in sd; 0: A alone decides."""
     pool: int = 4
     """Transitions drawn, labelled and valued for each row that the policy trains on."""
     warmup: int = 500
@@ -72,13 +75,14 @@ class FilteredBC:
     ) -> tuple[TrainState, Metrics]:
         """One step on the values and, on the rows they call good now, one on the policy."""
 
-        pick_key, flow_key = jax.random.split(key)
+        label_key, pick_key, flow_key = jax.random.split(key, 3)
 
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
             advantage = self.values.advantage(params.values, state.target.values, batch)
-            good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
-            good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
+            team = stop_gradient(advantage.team)[:, None]
+            good = draw_labels(team, self.threshold, self.softness, label_key) | (state.step < self.warmup)
+            good = jnp.broadcast_to(good, batch.obs.shape[:2])
             index = pick(good, len(good) // self.pool, pick_key)
             rows = batch._replace(obs=take_rows(batch.obs, index), action=take_rows(batch.action, index))
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, rows, flow_key)

@@ -5,13 +5,13 @@ Reconstructed from the abstract of "Value-Guidance MeanFlow for Offline Multi-Ag
 borrowed and chosen stands in docs/method.md.
 
 1. Values. A learner of `values.py` tells how much better than expected the team's action was: A_tot(s, a).
-2. Condition. y = 1 where A_tot >= threshold, the same for every agent at that step.
+2. Condition. y = 1 the likelier, the larger A_tot; the same for every agent at that step.
 3. Policy. Each agent clones p(a_i | o_i, good), and p(a_i | o_i) beside it, with one MeanFlow; guidance of
    strength w, an input of the network, is built into the target of the good, so one pass gives the action.
 
 | equation | here |
 |---|---|
-| y = 1[A_tot >= delta] | `label_rows` |
+| P(y = 1) = sigmoid((A_tot - delta) / softness) | `label_rows` |
 | v_g = v + (1 - 1/w) (u_ema(z, t, t, good, w) - u_ema(z, t, t, any)) on good rows, v on any | `_guided` |
 | min E [u + (t - r) sg(du/dt) - sg(v_g)]^2 | `policy_loss` |
 | a_i = clip(e_i - u_ema(e_i, 1, 0, o_i, good, w)), e_i ~ noise N(0, I) | `act` |
@@ -31,6 +31,7 @@ from vgm2p.algorithms.algorithm import (
     ValuePolicyParams,
     Velocity,
     descend,
+    draw_labels,
     latent,
     pick,
     start,
@@ -51,16 +52,22 @@ class VGM2P:
     label: Literal["global", "local"] = "global"
     """One label for the team from A_tot ("global"), or one per agent from its own share ("local")."""
     threshold: float = 0.0
-    """An action is good when its advantage is at least this, in the learner's units (default: sd)."""
+    """The advantage of an action that is good half the time, in the learner's units (default: sd)."""
     quantile: float | None = None
-    """If set, the best such share of each batch is good, whatever the threshold."""
+    """If set, the best such share of each batch is good, whatever threshold and softness."""
+    softness: float = 0.5
+    """An action is good with probability sigmoid((A - threshold) / this), this in sd; 0: A alone decides."""
     guidance: float = 1.0
     """Strength w: 1 clones the good, more goes on from any towards good. (execution), or trained for alone
     if guidance_max is None."""
     guidance_max: float | None = 2.0
     """Trained for every w in [1, this], drawn log-uniform per row and agent, so that any may be asked for."""
+    guided_share: float = 0.4
+    """Share of the good rows that learn such strengths; the others learn w = 1. (if guidance_max is set)"""
     pool: int = 4
     """Transitions drawn, labelled and valued for each row that the policy trains on."""
+    negatives: bool = False
+    """Also clone bad actions, as a class of their own; else they train the unconditional flow alone."""
     null_share: float = 0.2
     """Share of the policy's rows that train the unconditional flow; less than the share of anchors."""
     warmup: int = 500
@@ -108,26 +115,29 @@ class VGM2P:
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
         """One step on the values and, with the labels they give now, one on the policy."""
+        label_key, policy_key = jax.random.split(key)
 
         def loss(params):
             value_loss, value_metrics = self.values.loss(params.values, state.target.values, batch)
-            good, label_metrics = self.label_rows(params.values, state.target.values, batch)
+            good, label_metrics = self.label_rows(params.values, state.target.values, batch, label_key)
             good = good | (state.step < self.warmup)
-            policy_loss = self.policy_loss(params.policy, state.target.policy, batch, good, key)
+            policy_loss = self.policy_loss(params.policy, state.target.policy, batch, good, policy_key)
             metrics = value_metrics | label_metrics | {"loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
 
     def label_rows(
-        self, values: Any, slow_values: Any, batch: Transition
+        self, values: Any, slow_values: Any, batch: Transition, key: PRNGKeyArray
     ) -> tuple[Bool[Array, "b n"], Metrics]:
         """For each agent, was its action good? And metrics of the labels, as they are before the warm-up."""
         advantage = stop_gradient(self.values.advantage(values, slow_values, batch))
         team = jnp.broadcast_to(advantage.team[:, None], advantage.agents.shape)
         scores = team if self.label == "global" else advantage.agents
-        threshold = self.threshold if self.quantile is None else jnp.quantile(scores, 1 - self.quantile)
-        good = scores >= threshold
+        if self.quantile is None:
+            good = draw_labels(scores, self.threshold, self.softness, key)
+        else:
+            good = scores >= jnp.quantile(scores, 1 - self.quantile)
         metrics = {
             "label/positive": good.mean(),
             "label/outcome_correlation": _correlation(good.mean(-1), batch.outcome),
@@ -144,26 +154,30 @@ class VGM2P:
         good: Bool[Array, "b n"],
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """The guided MeanFlow loss: leading rows train the unconditional flow, the rest the good one.
+        """The guided MeanFlow loss, on rows in this order, of which the flow's `anchors` lead with r = t:
 
-        The unconditional rows are any rows of the batch. They lead, so they are anchors, r = t, the only
-        times at which that flow is ever asked. The others are drawn anew from the good ones, so that none is
-        spent on the bad.
+            | any action | good | good, guided || good, guided | good |
+
+        Any rows of the batch train the unconditional flow, at r = t, the only times at which it is ever
+        asked. The others are drawn anew from the good ones, so that none is spent on the bad. Guided rows
+        learn strengths above 1, the other good ones w = 1, for which v_g = v: they need no slow velocity.
         """
         pick_key, draw_key, strength_key = jax.random.split(key, 3)
         rows = len(good) // self.pool
-        null_rows = round(self.null_share * rows)
-        index = pick(good, rows - null_rows, pick_key)
-        obs, action = (
-            jnp.concatenate([x[:null_rows], take_rows(x, index)]) for x in (batch.obs, batch.action)
-        )
-        is_good = jnp.broadcast_to(jnp.arange(rows)[:, None] >= null_rows, obs.shape[:2])
-        strength = self._strengths(is_good.shape, strength_key)
+        null, anchors, guided = self._layout(rows)
+        index = pick(good | self.negatives, rows - null, pick_key)
+        obs, action = (jnp.concatenate([x[:null], take_rows(x, index)]) for x in (batch.obs, batch.action))
+        label = jnp.where(jnp.take_along_axis(good, index, axis=0) | (not self.negatives), 1.0, -1.0)
+        label = jnp.concatenate([jnp.zeros((null, label.shape[1])), label])
+        strength = jnp.where(label > 0, self._strengths(label.shape, guided, strength_key), 1.0)
+        condition = encode(label, strength)
         sample = self.flow.draw(action, draw_key)
-        target, slow_velocity = self._guided(slow, sample, obs, is_good, strength)
+        asked = slice(guided.start, None if self.flow.tangent == "ema" else guided.stop)
+        v_good, v_any = _slow_velocities(slow, sample, obs, condition, asked, guided)
+        v, w = sample.v[guided], strength[guided]
+        target = sample.v.at[guided].set(flows.guided_velocity(v, v_good[: len(v)], v_any, w))
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
-        condition = (obs, encode(is_good, strength))
-        return self.flow.loss(field, sample, condition, target, slow_velocity[self.flow.anchor_rows(rows) :])
+        return self.flow.loss(field, sample, (obs, condition), target, v_good[anchors - asked.start :])
 
     def act(
         self,
@@ -174,35 +188,38 @@ class VGM2P:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation, asking for "good": one network pass."""
-        good = jnp.ones(obs.shape[:-1], bool)
-        condition = encode(good, jnp.full(good.shape, self.guidance))
+        good = jnp.ones(obs.shape[:-1])
+        condition = encode(good, self.guidance * good)
         field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
         noise = latent(spec, obs, key, self.noise)
         return spec.actions.decode(self.flow.sample(field, noise, self.steps), legal)
 
-    def _strengths(self, shape, key):
-        """w of every row: fixed, or log-uniform in [1, guidance_max]."""
-        if self.guidance_max is None:
-            return jnp.full(shape, self.guidance)
-        return jnp.exp(jax.random.uniform(key, shape, maxval=jnp.log(self.guidance_max)))
+    def _layout(self, rows):
+        """(rows of any action, anchors, where the guided rows are) among `rows`; see `policy_loss`."""
+        null, anchors = round(self.null_share * rows), self.flow.anchor_rows(rows)
+        share = self.guided_share if self.guidance_max else float(self.guidance > 1.0)
+        before, after = round(share * (anchors - null)), round(share * (rows - anchors))
+        return null, anchors, slice(anchors - before, anchors + after)
 
-    def _guided(self, slow, sample, obs, good, strength):
-        """The regression target v_g and the slow network's own marginal velocity, in one pass.
-
-        Neither costs anything where both are trivial: v_g = v for w = 1, and a tangent that needs no EMA.
-        """
-        if self.guidance_max is None and self.guidance == 1.0 and self.flow.tangent != "ema":
-            return sample.v, sample.v
-        conditions = jnp.stack([encode(good, strength), encode(jnp.zeros_like(good), strength)])
-        z, t, obs = (jnp.broadcast_to(x, (2, *x.shape)) for x in (sample.z, sample.t, obs))
-        v_cond, v_null = slow(z, t, t, obs, conditions)
-        guided = flows.guided_velocity(sample.v, v_cond, v_null, strength)
-        return jnp.where(good[..., None], guided, sample.v), v_cond
+    def _strengths(self, shape, guided, key):
+        """w of every row: 1, but on guided rows fixed, or log-uniform in [1, guidance_max]."""
+        row = jnp.arange(shape[0])[:, None]
+        drawn = self.guidance
+        if self.guidance_max:
+            drawn = jnp.exp(jax.random.uniform(key, shape, maxval=jnp.log(self.guidance_max)))
+        return jnp.where((guided.start <= row) & (row < guided.stop), drawn, jnp.ones(shape))
 
 
-def encode(good: Bool[Array, "*b n"], strength: Float[Array, "*b n"]) -> Float[Array, "*b n 2"]:
-    """The network's condition [*b, n, 2]: asked for good or for anything, and log w where it matters."""
-    return jnp.stack([good, jnp.where(good, jnp.log(strength), 0.0)], -1)
+def _slow_velocities(slow, sample, obs, condition, asked, guided):
+    """The slow policy's marginal velocities: on `asked` rows as conditioned, on `guided` of any action."""
+    parts = (condition[asked], jnp.zeros_like(condition[guided]))
+    z, t, obs = (jnp.concatenate([x[asked], x[guided]]) for x in (sample.z, sample.t, obs))
+    return jnp.split(slow(z, t, t, obs, jnp.concatenate(parts)), [len(parts[0])])
+
+
+def encode(label: Float[Array, "*b n"], strength: Float[Array, "*b n"]) -> Float[Array, "*b n 2"]:
+    """The network's condition: asked for good (1), for anything (0) or for bad (-1), and the good's log w."""
+    return jnp.stack([label, jnp.where(label > 0, jnp.log(strength), 0.0)], -1)
 
 
 def _correlation(x, y):
