@@ -12,6 +12,8 @@ import pytest
 from vgm2p.algorithms import ALGORITHMS, BC, Fit
 from vgm2p.claims import efficiency, sensitivity, table
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
+from vgm2p.claims.marl_eval import marl_eval
+from vgm2p.claims.presets import PAPER
 from vgm2p.envs.env import play
 from vgm2p.nets import MLP
 from vgm2p.runs import Experiment
@@ -37,6 +39,7 @@ def test_a_record_has_one_line_per_cell_and_seed_with_every_return(grid):
     lines = read_record(record)
     assert [(line["name"], line["seed"]) for line in lines] == [(c.name, s) for c in cells for s in (0, 1)]
     assert all(len(line["returns"]) == 2 for line in lines)
+    assert all(line["curve"] == [[10, pytest.approx(np.mean(line["returns"]), abs=0.1)]] for line in lines)
     assert set(lines[0]["returns_with"]) == {"noise=0.0", "noise=1.0"}
     assert "16" in json.dumps(lines[0]["fields"])
 
@@ -104,6 +107,7 @@ def line(name, method, seed, score, good=900.0):
         "algorithm": method,
         "seed": seed,
         "returns": [score - 1, score + 1],
+        "returns_with": {},
         "data_mean": 500.0,
         "data_std": 10.0,
         "data_good": good,
@@ -116,7 +120,7 @@ def test_the_table_shows_means_and_what_has_not_run(tmp_path):
     record.write_text("".join(json.dumps(x) + "\n" for x in lines))
     text = table.tables(record)
     assert "| 3hopper-medium | 500 ± 10 | not run | 700 [" in text
-    assert "| bc | 1 of 4 sets run | 1 of 12 sets run |" in text
+    assert "| bc | 1 of 4 sets run | 1 of 12 sets run | nan [nan, nan] |" in text
 
 
 def test_interquartile_means_are_of_normalised_scores(tmp_path):
@@ -131,15 +135,44 @@ def test_interquartile_means_are_of_normalised_scores(tmp_path):
     assert "| awr | 1.50 [nan, nan] | 4 of 12 sets run |" in table.tables(record)
 
 
-def test_the_table_covers_a_hundred_cells():
+def test_other_noise_is_scored_where_a_method_has_noise_and_changes_nothing_where_not():
+    seeds = [line("twin/3hopper-medium", "bc", seed, 600.0) for seed in (0, 1)]
+    seeds = [x | {"returns_with": {"noise=0.0": [700.0, 720.0]}} for x in seeds]
+    found = table.Results([*seeds, line("twin/3hopper-medium", "cql", 0, 500.0)])
+    assert found.seeds("twin/3hopper-medium", "bc", "noise=0.0").tolist() == [710.0, 710.0]
+    assert found.seeds("twin/3hopper-medium", "bc", "noise=1.0").tolist() == []
+    assert found.seeds("twin/3hopper-medium", "cql", "noise=0.0").tolist() == [500.0]
+
+
+def test_who_beats_whom_is_judged_on_the_sets_that_both_have_run():
+    ours = [line(name, "vgm2p", seed, 600.0) for name in table.FOUR for seed in (0, 1)]
+    theirs = [line(table.FOUR[0], "bc", seed, 500.0 + 200 * seed) for seed in (0, 1)]
+    assert table.Results(ours + theirs).improvement("bc")[0] == 0.5
+    assert np.isnan(table.Results(ours).improvement("bc")[0])
+
+
+def test_the_table_covers_every_method_on_four_sets_and_the_main_ones_on_all():
     names = {(cell.experiment.task, cell.name) for cell in table.cells()}
-    assert len(names) == len(table.cells()) == 100
+    assert len(names) == len(table.cells()) == 4 * 13 + 8 * 7
     assert {name for name, _ in names} == set(TASKS)
     assert {method for name, method in names if name == table.FOUR[0]} == set(ALGORITHMS)
 
 
+def test_marl_eval_gets_every_seed_of_the_sets_that_all_methods_have_run():
+    curve = {"curve": [[10, 400.0], [20, 500.0]]}
+    both = [line("twin/3hopper-medium", m, s, 500.0) | curve for m in ("bc", "awr") for s in (0, 1)]
+    alone = [line("twin/2ant-expert", "bc", 0, 500.0) | curve]
+    found = marl_eval(table.Results(both + alone), ("bc", "awr"))
+    assert list(found["twin"]) == ["3hopper-medium"]
+    assert found["twin"]["3hopper-medium"]["awr"]["seed_1"] == {
+        "step_1": {"step_count": 10, "return": [400.0]},
+        "step_2": {"step_count": 20, "return": [500.0]},
+        "absolute_metrics": {"return": [500.0]},
+    }
+
+
 def test_the_papers_networks_are_wide_in_policies_values_and_critics():
-    for cell in table.paper_cells():
+    for cell in table.cells(PAPER):
         algorithm = cell.experiment.algorithm
         assert algorithm.fit.hidden == (512,) * 4
         if hasattr(algorithm, "values"):
@@ -199,7 +232,7 @@ def test_each_swept_value_reaches_the_algorithm():
     algorithms = {
         cell.experiment.algorithm for cell in sensitivity.cells() if "hopper" in cell.experiment.task
     }
-    assert len(algorithms) == 1 + 5 * 5  # one network for every strength
+    assert len(algorithms) == 1 + 6 * 5  # one network for every strength
 
 
 def test_worst_over_best_is_of_means_over_seeds_averaged_over_sets():
@@ -215,7 +248,7 @@ def test_the_sensitivity_table_reads_strengths_from_one_run(tmp_path):
         returns = {f"guidance={w}": [zero + 100 / w] for w in (1.0, 2.0, 5.0, 12.0, 30.0)}
         lines += [line(name, "vgm2p", seed, 0.0, zero + 100) for seed in (0, 1)]
         lines = [
-            x | {"name": "vgm2p-guidance"} | {"returns_with": x.get("returns_with", returns)} for x in lines
+            x | {"name": "vgm2p-guidance"} | {"returns_with": x["returns_with"] or returns} for x in lines
         ]
     (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     text = sensitivity.tables(tmp_path / "record.jsonl")

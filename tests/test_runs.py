@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from vgm2p.algorithms import BC, VGM2P, Fit, MeanFlowBC
+from vgm2p.data.store import read_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, read_lines, run
@@ -88,6 +89,14 @@ def test_a_run_leaves_plain_files_and_scores_the_last_checkpoint(experiment, tmp
     assert np.shape(result["returns"]) == (2, 2)
     assert result["versions"]["mujoco"]
     assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_run_that_diverges_stops_and_its_folder_says_why(experiment, tmp_path):
+    wild = replace(experiment, algorithm=BC(fit=Fit(hidden=(16,), learning_rate=1e30)))
+    with pytest.raises(NonFiniteError, match="loss/policy is"):
+        run(wild, tmp_path)
+    assert "loss/policy is" in read_json(tmp_path / "failure.json")["error"]
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_a_finished_run_is_not_run_again(experiment, tmp_path):

@@ -6,6 +6,7 @@
     state.safetensors    the last checkpoint of everything that training changes
     policy.safetensors   the slow parameters and the view: what `load_policy` reads
     result.json          the last checkpoint's score with its interval, beside the data's own
+    failure.json         why it stopped, if a metric was no longer a number
 
 A run that was killed goes on from its last checkpoint and ends in the same bits.
 """
@@ -34,7 +35,7 @@ from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy
 from vgm2p.stats import interval
 from vgm2p.tasks import task
-from vgm2p.train import advance, check_finite, init, seed_keys
+from vgm2p.train import NonFiniteError, advance, check_finite, init, seed_keys
 from vgm2p.types import Episodes, Spec
 from vgm2p.view import Standardise, TeamView
 
@@ -131,7 +132,7 @@ def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) ->
         )
         step += chunk
         line = {name: np.asarray(value).tolist() for name, value in metrics.items()}
-        check_finite(line, step, experiment.seeds)
+        _check(line, step, experiment.seeds, folder)
         _append(folder / "metrics.jsonl", {"step": step, **line})
         watcher.advanced(step, line)
         if (
@@ -256,6 +257,15 @@ def _claim(folder, record):
                 f"{folder} holds another experiment: its {name!r} is {old.get(name)}, not {record[name]}. "
                 "Choose another folder with --out, or delete this one"
             )
+
+
+def _check(metrics, step, seeds, folder):
+    """Stop at a metric that is not a number; failure.json says so to whoever looks at the folder later."""
+    try:
+        check_finite(metrics, step, seeds)
+    except NonFiniteError as error:
+        write_json(folder / "failure.json", {"error": str(error), "step": step})
+        raise
 
 
 def _restore(experiment, setup, folder, keys):

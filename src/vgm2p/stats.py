@@ -32,14 +32,20 @@ def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tupl
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
+def mean_and_interval(values: Float[ndarray, " seeds"]) -> str:
+    """ "700 [600, 800]": the mean over seeds and its interval."""
+    low, high = interval(values)
+    return f"{np.mean(values):.0f} [{low:.0f}, {high:.0f}]"
+
+
 def normalise(scores: Float[ndarray, " k"], random: float, good: float) -> Float[ndarray, " k"]:
     """(score - random) / (good - random), `good` being the 90th percentile of the data's."""
     return (np.asarray(scores, float) - random) / (good - random)
 
 
-def interquartile_mean(scores: Scores) -> float:
+def interquartile_mean(scores: Scores) -> Float[ndarray, ""]:
     """Mean of the middle half of all seeds of all tasks; give it normalised scores."""
-    return float(trim_mean(np.concatenate(scores), 0.25))
+    return trim_mean(np.concatenate(scores, axis=-1), 0.25, axis=-1)
 
 
 def profile(scores: Scores, thresholds: Float[ndarray, " k"]) -> Float[ndarray, " k"]:
@@ -49,33 +55,40 @@ def profile(scores: Scores, thresholds: Float[ndarray, " k"]) -> Float[ndarray, 
 
 
 def stratified_interval(
-    statistic: Callable[..., float], *methods: Scores, confidence: float = 0.95
+    statistic: Callable[..., Float[ndarray, "*draws"]], *methods: Scores, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Interval of `statistic(*methods)`, each drawn again within its tasks; a fixed seed decides.
 
-    nan if any task has but one seed: drawing that again tells nothing.
+    The statistic is asked once, for all draws: seeds are the last axis of its arrays, draws one before it.
+    nan if any task has but one seed, or there are no tasks: drawing that again tells nothing.
     """
-    if any(len(seeds) < 2 for tasks in methods for seeds in tasks):
+    if not all(methods) or any(len(seeds) < 2 for tasks in methods for seeds in tasks):
         return float("nan"), float("nan")
     rng = np.random.default_rng(0)
-    again = lambda tasks: [rng.choice(seeds, len(seeds)) for seeds in tasks]  # noqa: E731
-    draws = [statistic(*(again(tasks) for tasks in methods)) for _ in range(DRAWS)]
+    again = [[rng.choice(seeds, (DRAWS, len(seeds))) for seeds in tasks] for tasks in methods]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    low, high = np.quantile(statistic(*again), [tail, 1 - tail])
     return float(low), float(high)
 
 
 def probability_of_improvement(
     ours: Scores, theirs: Scores, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """(P, low, high): how likely a seed of ours beats one of theirs, averaged over tasks, ties as half."""
+    """(P, low, high): how likely a seed of ours beats one of theirs, averaged over tasks, ties as half.
+
+    All nan if there are no tasks.
+    """
+    if not ours:
+        return float("nan"), float("nan"), float("nan")
 
     def statistic(xs, ys):
-        return float(np.mean([_wins(x, y) for x, y in zip(xs, ys, strict=True)]))
+        return np.mean([_wins(x, y) for x, y in zip(xs, ys, strict=True)], axis=0)
 
-    return statistic(ours, theirs), *stratified_interval(statistic, ours, theirs, confidence=confidence)
+    return float(statistic(ours, theirs)), *stratified_interval(
+        statistic, ours, theirs, confidence=confidence
+    )
 
 
 def _wins(x, y):
-    x, y = np.asarray(x)[:, None], np.asarray(y)[None, :]
-    return float(((x > y) + 0.5 * (x == y)).mean())
+    gap = np.sign(np.asarray(x)[..., :, None] - np.asarray(y)[..., None, :])
+    return 0.5 + 0.5 * gap.mean((-2, -1))

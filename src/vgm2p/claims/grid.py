@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vgm2p.data.store import read_json, replace_file, write_json
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
+from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, read_lines, run
 from vgm2p.tasks import task
+
+Options = tuple[tuple[str, float], ...]  # of execution, such as (("noise", 0.0),)
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,12 @@ class Cell:
     """One run of a grid and the execution options that its last checkpoint is scored with.
 
     name: the run's folder below the grid's root, after the task's.
-    options: a list of execution options, such as ({"noise": 0.0}, {"noise": 1.0}).
+    options: what else it is scored with, besides the algorithm's own execution options.
     """
 
     name: str
     experiment: Experiment
-    options: tuple[tuple[tuple[str, float], ...], ...]
+    options: tuple[Options, ...]
 
     def folder(self, root: Path) -> Path:
         """Where the run lies."""
@@ -81,7 +85,7 @@ def _put(lines, cells, record):
     replace_file(record, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in ordered)))
 
 
-def label(options: tuple[tuple[str, float], ...]) -> str:
+def label(options: Options) -> str:
     """Execution options as they stand in a record: "noise=0.0"."""
     return ",".join(f"{name}={value}" for name, value in options)
 
@@ -114,6 +118,7 @@ def _agrees(cell, lines) -> bool:
 
 def _lines(cell, root) -> list[dict]:
     scores, result = (read_json(cell.folder(root) / name) for name in ("options.json", "result.json"))
+    curve = read_lines(cell.folder(root) / "evaluations.jsonl")
     return [
         {
             "task": result["task"],
@@ -124,6 +129,7 @@ def _lines(cell, root) -> list[dict]:
             "experiment": experiment_fields(cell.experiment),
             "updates": result["updates"],
             "returns": result["returns"][i],
+            "curve": [[line["step"], round(float(np.mean(line["returns"][i])), 1)] for line in curve],
             "returns_with": {name: returns[i] for name, returns in scores.items()},
             "data_mean": result["data_mean"],
             "data_std": result["data_std"],

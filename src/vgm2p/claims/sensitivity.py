@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from vgm2p.algorithms import VGM2P, OmigaPolicy
 from vgm2p.algorithms.algorithm import Algorithm
-from vgm2p.claims import controls
 from vgm2p.claims.grid import Cell, label, read_record
+from vgm2p.claims.presets import CPU
 from vgm2p.stats import Scores, normalise, stratified_interval
 from vgm2p.tasks import task
 from vgm2p.values import LinearAdvantage
@@ -31,7 +33,7 @@ class Sweep:
 
     def algorithm(self, team: str, value: float) -> Algorithm:
         """The method with the coefficient set; VGM²P's strength is only asked for at execution."""
-        default = controls.algorithm(self.method, team)
+        default = CPU.algorithm(self.method, team)
         match default, self.coefficient:
             case VGM2P(values=LinearAdvantage() as values), "selection":
                 return replace(default, values=replace(values, selection=value))
@@ -50,6 +52,7 @@ class Sweep:
 
 SWEEPS = (
     Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST)),
+    Sweep("vgm2p", "softness", (0.1, 0.25, 0.5, 1.2, 3.0)),
     Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016)),
     Sweep("vgm2p", "selection", (0.5, 0.75, 0.9, 0.96, 0.984)),
     Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0)),
@@ -67,7 +70,7 @@ def cells() -> list[Cell]:
                 tuple((("guidance", w),) for w in sweep.values) if sweep.coefficient == "guidance" else ()
             )
             for value in sweep.values:
-                experiment = controls.experiment(name, sweep.algorithm(task(name).team, value))
+                experiment = CPU.experiment(name, sweep.algorithm(task(name).team, value))
                 found[name, sweep.run(value)[0]] = Cell(sweep.run(value)[0], experiment, options)
     return list(found.values())
 
@@ -77,8 +80,8 @@ def tables(record: Path) -> str:
     lines = read_record(record)
     rows = ["| method | coefficient | mean score at each value | worst / best |", "|---|---|---|---|"]
     for sweep in SWEEPS:
-        scores = [_scores(lines, *sweep.run(value)) for value in sweep.values]
-        if any(len(found) < len(SETS) for found in scores):
+        scores = sweep_scores(lines, sweep)
+        if not scores:
             rows.append(f"| {sweep.method} | {sweep.coefficient} | not run | |")
             continue
         shown = ", ".join(
@@ -91,10 +94,18 @@ def tables(record: Path) -> str:
     return "\n".join(rows)
 
 
-def worst_over_best(*values: Scores) -> float:
+def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Scores]:
+    """For each value, the normalised mean return of every seed by set; nothing if any of them has not run."""
+    scores = [_scores(lines, *sweep.run(value)) for value in sweep.values]
+    return scores if all(len(found) == len(SETS) for found in scores) else []
+
+
+def worst_over_best(*values: Scores) -> Float[ndarray, ""]:
     """Mean over sets of the lowest mean over seeds at any value, over the highest; at least 0."""
-    means = np.array([[np.mean(seeds) for seeds in tasks] for tasks in values])  # [values, sets]
-    return float(np.mean(np.maximum(means.min(0), 0.0) / np.maximum(means.max(0), 1e-9)))
+    means = np.array(
+        [[np.mean(seeds, axis=-1) for seeds in tasks] for tasks in values]
+    )  # [values, sets, ...]
+    return np.mean(np.maximum(means.min(0), 0.0) / np.maximum(means.max(0), 1e-9), axis=0)
 
 
 def _scores(lines, name, option) -> Scores:

@@ -1,20 +1,23 @@
 """The paper's table: every method on the twins, beside published figures, and what the scores add up to."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vgm2p.algorithms import ALGORITHMS
-from vgm2p.algorithms.algorithm import Algorithm, Fit
-from vgm2p.claims import controls
-from vgm2p.claims.grid import Cell, read_record
-from vgm2p.runs import Experiment
-from vgm2p.stats import interquartile_mean, interval, normalise, stratified_interval
+from vgm2p.claims.grid import Cell, Options, label, read_record
+from vgm2p.claims.presets import CPU, Preset
+from vgm2p.stats import (
+    Scores,
+    interquartile_mean,
+    mean_and_interval,
+    normalise,
+    probability_of_improvement,
+    stratified_interval,
+)
 from vgm2p.tasks import TASKS, reference, task
 
-MAIN = ("vgm2p", "bc", "meanflow_bc", "omiga", "mac_flow", "diffusion_bc")  # on every set
+MAIN = ("vgm2p", "bc", "meanflow_bc", "filtered_bc", "omiga", "mac_flow", "diffusion_bc")  # on every set
 FOUR = tuple(  # where every method runs
     f"twin/{name}"
     for name in (
@@ -24,93 +27,130 @@ FOUR = tuple(  # where every method runs
         "2ant-medium-replay",
     )
 )
+NOISES: tuple[Options, ...] = (
+    (("noise", 0.0),),
+    (("noise", 1.0),),
+)  # the same for every method that has noise
+# Asked of VGM²P's networks as well: more guidance, and ten jumps instead of one.
+STRENGTHS: tuple[Options, ...] = tuple((("guidance", w),) for w in (1.25, 1.5, 2.0))
+TEN_JUMPS: Options = (("steps", 10),)
 SCALE = (
     "Interquartile mean of (return - random) / (90th percentile of the data's returns - random), "
-    "with 95 % intervals over seeds drawn again within each set:"
+    "with 95 % intervals over seeds drawn again within each set; P: how likely a seed of VGM²P beats one of "
+    "the method's, over the sets that both have run:"
 )
 
 
-def cells() -> list[Cell]:
+def cells(preset: Preset = CPU) -> list[Cell]:
     """The runs of the grid: all methods on the four sets, then the main ones on the others."""
-    return [
-        Cell(method, controls.experiment(name, algorithm), ()) for name, method, algorithm in _algorithms()
-    ]
-
-
-def paper_cells() -> list[Cell]:
-    """The same with four layers of 512, a million updates of 256 transitions and five seeds."""
-    return [
-        Cell(method, Experiment(name, _wide(algorithm), 1_000_000, 256, tuple(range(5)), 100_000), ())
-        for name, method, algorithm in _algorithms()
-    ]
-
-
-def _algorithms():
-    """(task, method, its algorithm with the values of the team)."""
     names = [(name, method) for name in FOUR for method in ALGORITHMS]
     names += [(name, method) for name in TASKS if name not in FOUR for method in MAIN]
-    return [(name, method, controls.algorithm(method, task(name).team)) for name, method in names]
+    return [Cell(method, preset.run(name, method), _options(method)) for name, method in names]
 
 
-def _wide(algorithm) -> Algorithm:
-    """With the networks that the papers use, four layers of 512, values and critics included."""
-    hidden = (512,) * 4
-    wide: dict[str, Any] = {"fit": Fit(hidden=hidden, learning_rate=3e-4)}
-    names = {field.name for field in dataclasses.fields(algorithm)}
-    if "values" in names:
-        wide["values"] = dataclasses.replace(algorithm.values, hidden=hidden)
-    if "hidden" in names:
-        wide["hidden"] = hidden
-    return dataclasses.replace(algorithm, **wide)
+def _options(method) -> tuple[Options, ...]:
+    if method == "vgm2p":
+        return (*NOISES, *STRENGTHS, TEN_JUMPS)
+    return NOISES if "noise" in ALGORITHMS[method]().options else ()
 
 
 def tables(record: Path) -> str:
-    """Markdown: returns of the main methods on every set and of all on the four; interquartile means."""
-    scores = _scores(read_record(record) if record.exists() else [])
-    parts = ["The main methods:", _returns(scores, list(TASKS), MAIN), "Every method on four sets:"]
-    parts += [_returns(scores, list(FOUR), tuple(ALGORITHMS)), SCALE, _aggregates(scores)]
-    return "\n\n".join(parts)
+    """Markdown: returns of the main methods on every set and of all on the four; what they add up to."""
+    found = Results(read_record(record))
+    parts = ["The main methods:", _returns(found, list(TASKS), MAIN)]
+    parts += ["Every method on four sets:", _returns(found, list(FOUR), tuple(ALGORITHMS))]
+    parts += [SCALE, _aggregates(found)]
+    for options in NOISES:
+        parts += [f"The main methods acting with {label(options)}:", _noises(found, label(options))]
+    return "\n\n".join([*parts, "VGM²P, asked for more of the same networks:", _asked(found)])
 
 
-def _scores(lines) -> dict[tuple[str, str], tuple[dict, np.ndarray]]:
-    """(a line, mean return of each seed) of every (task, method)."""
-    seeds: dict[tuple[str, str], list] = {}
-    for line in lines:
-        seeds.setdefault((line["task"], line["algorithm"]), []).append(line)
-    return {key: (found[0], np.array([np.mean(x["returns"]) for x in found])) for key, found in seeds.items()}
+class Results:
+    """The lines of a record by set and method."""
+
+    def __init__(self, lines: list[dict]):
+        self.lines: dict[tuple[str, str], list[dict]] = {}
+        for line in lines:
+            self.lines.setdefault((line["task"], line["algorithm"]), []).append(line)
+
+    def seeds(self, name: str, method: str, options: str = "") -> np.ndarray:
+        """Mean return of each seed, acting with `options`; empty where that has not run.
+
+        A method without such an option always acts alike.
+        """
+        found = []
+        for line in self.lines.get((name, method), []):
+            asked = options if line["returns_with"] else ""
+            returns = line["returns_with"].get(asked) if asked else line["returns"]
+            found += [] if returns is None else [np.mean(returns)]
+        return np.array(found)
+
+    def data(self, name: str) -> dict | None:
+        """A line on that set, for what it says of the data."""
+        return next((lines[0] for (at, _), lines in self.lines.items() if at == name), None)
+
+    def normalised(self, names: list[str], method: str) -> Scores:
+        """Scores from 0, random actions, to 1, the data's best tenth; of the sets that have run."""
+        run = [(name, self.seeds(name, method), self.data(name)) for name in names]
+        return [
+            normalise(s, task(n).random_return, line["data_good"]) for n, s, line in run if line and len(s)
+        ]
+
+    def improvement(self, method: str) -> tuple[float, float, float]:
+        """How likely VGM²P beats the method, with its interval, over the sets that both have run."""
+        pairs = [(self.seeds(name, "vgm2p"), self.seeds(name, method)) for name in TASKS]
+        pairs = [(ours, theirs) for ours, theirs in pairs if len(ours) and len(theirs)]
+        return probability_of_improvement([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
 
 
-def _returns(scores, names, methods) -> str:
+def _returns(found, names, methods) -> str:
     rows = ["| set | data | " + " | ".join(methods) + " | VGM²P, published, on OMIGA's data |"]
     rows.append("|" + "---|" * (3 + len(methods)))
     for name in names:
-        line = next((line for (at, _), (line, _) in scores.items() if at == name), None)
+        line = found.data(name)
         data = f"{line['data_mean']:.0f} ± {line['data_std']:.0f}" if line else ""
-        texts = [
-            _text(scores[name, method][1]) if (name, method) in scores else "not run" for method in methods
-        ]
+        texts = [_text(found.seeds(name, method)) for method in methods]
         published = reference()["scores"]["VGM2P"][task(name).team].get(task(name).tier) or "not found"
         rows.append("| " + " | ".join([name.removeprefix("twin/"), data, *texts, str(published)]) + " |")
     return "\n".join(rows)
 
 
-def _text(seeds) -> str:
-    low, high = interval(seeds)
-    return f"{seeds.mean():.0f} [{low:.0f}, {high:.0f}]"
-
-
-def _aggregates(scores) -> str:
-    """Interquartile mean of normalised scores, for methods that have run on all the sets."""
-    rows = ["| method | the four sets | all twelve |", "|---|---|---|"]
-    for method in ALGORITHMS:
-        rows.append(f"| {method} | {_middle(scores, FOUR, method)} | {_middle(scores, TASKS, method)} |")
+def _noises(found, options) -> str:
+    rows = ["| set | " + " | ".join(MAIN) + " |", "|" + "---|" * (1 + len(MAIN))]
+    for name in TASKS:
+        texts = [_text(found.seeds(name, method, options)) for method in MAIN]
+        rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
     return "\n".join(rows)
 
 
-def _middle(scores, names, method) -> str:
-    found = [scores[name, method] for name in names if (name, method) in scores]
-    if len(found) < len(names):
-        return f"{len(found)} of {len(names)} sets run"
-    normal = [normalise(seeds, task(line["task"]).random_return, line["data_good"]) for line, seeds in found]
+def _asked(found) -> str:
+    asked = ["", *(label(options) for options in (*STRENGTHS, TEN_JUMPS))]
+    heads = ["guidance=1.0, steps=1", *asked[1:]]
+    rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
+    for name in TASKS:
+        texts = [_text(found.seeds(name, "vgm2p", options)) for options in asked]
+        rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
+    return "\n".join(rows)
+
+
+def _text(seeds) -> str:
+    return mean_and_interval(seeds) if len(seeds) else "not run"
+
+
+def _aggregates(found) -> str:
+    """Interquartile mean of normalised scores, for methods that have run on all the sets."""
+    rows = ["| method | the four sets | all twelve | P(vgm2p is better) |", "|---|---|---|---|"]
+    for method in ALGORITHMS:
+        middles = [_middle(found, list(names), method) for names in (FOUR, TASKS)]
+        p, low, high = (0.5, 0.5, 0.5) if method == "vgm2p" else found.improvement(method)
+        chance = "" if method == "vgm2p" else f"{p:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append("| " + " | ".join([method, *middles, chance]) + " |")
+    return "\n".join(rows)
+
+
+def _middle(found, names, method) -> str:
+    normal = found.normalised(names, method)
+    if len(normal) < len(names):
+        return f"{len(normal)} of {len(names)} sets run"
     low, high = stratified_interval(interquartile_mean, normal)
     return f"{interquartile_mean(normal):.2f} [{low:.2f}, {high:.2f}]"

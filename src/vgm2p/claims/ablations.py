@@ -1,0 +1,96 @@
+"""Our own choices in VGM²P, each beside what else could have been chosen, on one set per team size (6, 3, 2).
+
+docs/method.md states each choice; this is what backs it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vgm2p.algorithms.algorithm import Fit
+from vgm2p.claims.grid import Cell, read_record
+from vgm2p.claims.presets import CPU, VALUES
+from vgm2p.claims.sensitivity import SETS
+from vgm2p.flows import MeanFlow
+from vgm2p.stats import mean_and_interval
+from vgm2p.tasks import task
+from vgm2p.values import CentralAdvantage, EpisodeReturn, LinearAdvantage, MixedIQL, ReturnToGo
+
+OURS = "vgm2p"  # the cell with every choice of ours
+Fields = Callable[[str], dict[str, Any]]  # of a team
+
+
+def _of(**fields: Any) -> Fields:
+    return lambda team: fields
+
+
+def _flow(**fields: Any) -> Fields:
+    return _of(flow=MeanFlow(**fields))
+
+
+def _ahead(kind: Callable[..., Any], **fields: Any) -> Fields:
+    """A learner that looks ahead as far as the team's own."""
+    own = lambda team: VALUES.get(team, LinearAdvantage())  # noqa: E731
+    return lambda team: {"values": kind(discount=own(team).discount, lookahead=own(team).lookahead, **fields)}
+
+
+CHOICES: dict[str, dict[str, Fields]] = {
+    "label: one for the team, drawn softly": {
+        "each agent's own share": _of(label="local"),
+        "of a central critic": _ahead(CentralAdvantage),
+        "hard": _of(softness=0.0),
+        "twice as soft": _of(softness=1.0),
+    },
+    "values: linear, eight slopes, better episodes": {
+        "one slope": _ahead(LinearAdvantage, slopes=1),
+        "all episodes": _ahead(LinearAdvantage, selection=None),
+        "rewards less V(s)": _ahead(ReturnToGo),
+        "mixed critics, TD": _of(values=MixedIQL()),
+        "the whole episode's return": _of(values=EpisodeReturn()),
+    },
+    "loss: no adaptive weight, p = 0": {"p = 0.5": _flow(power=0.5), "p = 1": _flow(power=1.0)},
+    "tangent: the slow network's": {
+        "the network's": _flow(tangent="network"),
+        "the sample's": _flow(tangent="sample"),
+    },
+    "slow copy: rate 0.001": {
+        "0.01": _of(fit=Fit(slow_rate=0.01)),
+        "none": _of(fit=Fit(slow_rate=1.0)),
+    },
+    "anchors (r = t): half": {"three tenths": _flow(anchors=0.3), "three quarters": _flow(anchors=0.75)},
+    "intervals: end at the data": {"at an earlier time": _flow(to_data=False)},
+    "bad actions: only in the unconditional flow": {"a class of their own": _of(negatives=True)},
+    "strength: told, 1 to 2": {"trained for 1 alone": _of(guidance_max=None)},
+}
+
+
+def cells() -> list[Cell]:
+    """Our choices and each alternative, on every set."""
+    found = []
+    for name in SETS:
+        found.append(Cell(OURS, CPU.run(name, "vgm2p"), ()))
+        for alternatives in CHOICES.values():
+            for told, fields in alternatives.items():
+                experiment = CPU.run(name, "vgm2p", **fields(task(name).team))
+                found.append(Cell(f"vgm2p, {told}", experiment, ()))
+    return found
+
+
+def tables(record: Path) -> str:
+    """Markdown: for each choice the mean return and interval of ours and of each alternative, by set."""
+    lines = read_record(record)
+    heads = [name.removeprefix("twin/") for name in SETS]
+    rows = ["| choice | instead | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(SETS)]
+    rows.append("| | ours in all | " + " | ".join(_text(lines, name, OURS) for name in SETS) + " |")
+    for choice, alternatives in CHOICES.items():
+        for told in alternatives:
+            texts = [_text(lines, name, f"vgm2p, {told}") for name in SETS]
+            rows.append(f"| {choice} | {told} | " + " | ".join(texts) + " |")
+    return "\n".join(rows)
+
+
+def _text(lines, name, cell) -> str:
+    seeds = [np.mean(x["returns"]) for x in lines if (x["task"], x["name"]) == (name, cell)]
+    return mean_and_interval(np.array(seeds)) if seeds else "not run"

@@ -1,0 +1,60 @@
+"""How long and how wide the methods train in the claims' grids: on two cores, or as in the papers."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from vgm2p.algorithms import ALGORITHMS
+from vgm2p.algorithms.algorithm import Algorithm, Fit
+from vgm2p.runs import Experiment
+from vgm2p.tasks import task
+from vgm2p.values import LinearAdvantage
+
+# HalfCheetah never ends early; hoppers differ in when they fall, so their values see the whole episode.
+VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000)}  # other teams: the defaults
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Networks, updates and seeds, the same for every method.
+
+    hidden: widths of all hidden layers, values and critics included; empty for the defaults.
+    """
+
+    updates: int
+    batch: int
+    seeds: tuple[int, ...]
+    eval_every: int
+    hidden: tuple[int, ...] = ()
+    learning_rate: float = Fit.learning_rate
+
+    def algorithm(self, method: str, team: str, **fields: Any) -> Algorithm:
+        """The method with the preset's networks, its other fields as given, or the defaults.
+
+        What learns `LinearAdvantage` learns it with the team's discount and look-ahead.
+        """
+        default = ALGORITHMS[method]()
+        if team in VALUES and isinstance(getattr(default, "values", None), LinearAdvantage):
+            fields = {"values": VALUES[team]} | fields
+        changed = dataclasses.replace(default, **fields)  # type: ignore[type-var]
+        return self._wide(changed) if self.hidden else changed
+
+    def experiment(self, name: str, algorithm: Algorithm) -> Experiment:
+        """The training of that algorithm on the task of that name."""
+        return Experiment(name, algorithm, self.updates, self.batch, self.seeds, self.eval_every)
+
+    def run(self, name: str, method: str, **fields: Any) -> Experiment:
+        """The training of a method, `fields` changed, on the task of that name."""
+        return self.experiment(name, self.algorithm(method, task(name).team, **fields))
+
+    def _wide(self, algorithm) -> Algorithm:
+        wide: dict[str, Any] = {"fit": Fit(hidden=self.hidden, learning_rate=self.learning_rate)}
+        if hasattr(algorithm, "values"):
+            wide["values"] = dataclasses.replace(algorithm.values, hidden=self.hidden)
+        if hasattr(algorithm, "hidden"):
+            wide["hidden"] = self.hidden
+        return dataclasses.replace(algorithm, **wide)
+
+
+CPU = Preset(updates=10_000, batch=64, seeds=(0, 1, 2), eval_every=2_000)
+PAPER = Preset(1_000_000, 256, (0, 1, 2, 3, 4), 100_000, hidden=(512,) * 4, learning_rate=3e-4)
