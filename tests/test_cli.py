@@ -39,6 +39,7 @@ def trained(hopper, tmp_path_factory):
         *(["data", x] for x in ("list", "make", "show")),
         *(["behaviour", x] for x in ("list", "train")),
         ["claims"],
+        ["report"],
     ],
 )
 def test_every_command_has_help(command, capsys):
@@ -134,5 +135,5 @@ def test_tables_without_a_record_say_how_to_make_it(tmp_path, capsys):
 
 
 def test_tables_of_a_record_are_printed(capsys):
-    main(["claims", "controls", "--table-only", "--record", str(ROOT / "results/controls.jsonl")])
-    assert "| 6halfcheetah-medium | 1480 ± 823 |" in capsys.readouterr().out
+    main(["claims", "table", "--table-only", "--record", str(ROOT / "results/table.jsonl")])
+    assert "| 3hopper-medium | 703 ± 76 |" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -381,25 +381,23 @@ Behaviour = Annotated[BehaviourTrain, subcommand("train")] | Annotated[Behaviour
 
 @dataclass
 class Claims:
-    """Run the grid behind a claim and print its tables; each method with the seeds and settings in `claims/`.
+    """Run the grid behind a claim and print its tables; each method with the settings in `claims/`.
 
-    controls: does value guidance do anything? VGM²P against bc, meanflow_bc and filtered_bc on six sets.
-
-    strength: guidance chosen at execution, beside networks trained for one strength each.
+    table: every method on four sets, the main seven on all twelve; many hours of two cores.
 
     sensitivity: each coefficient of VGM²P, mac_flow, omiga and td3_bc over a thirtyfold range; hours.
 
-    table: every method on four sets, the main six on all twelve; many hours of two cores.
-
-    table-paper: the same with the papers' networks and a million updates; needs an accelerator.
+    ablations: each choice of ours beside what else could have been chosen, on three sets; hours.
 
     efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
 
     Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
     """
 
-    claim: Positional[Literal["controls", "strength", "sensitivity", "table", "table-paper", "efficiency"]]
+    claim: Positional[Literal["table", "sensitivity", "ablations", "efficiency"]]
     """Which claim."""
+    preset: Literal["cpu", "paper"] = "cpu"
+    """Of the table: two cores' networks and updates, or the papers' (needs an accelerator)."""
     runs: Path | None = None
     """Folder of the runs; by default runs/<claim>."""
     record: Path | None = None
@@ -408,48 +406,44 @@ class Claims:
     """Cells trained side by side, each on one core."""
     table_only: bool = False
     """Print the tables of the record and train nothing."""
+    marl_eval: Path | None = None
+    """Also write the main methods' scores of the table in marl-eval's JSON form."""
 
     def run(self) -> None:
         """Run the grid with a bar, then print the tables."""
-        from vgm2p.claims import controls, sensitivity, strength, table
-        from vgm2p.claims.grid import run_grid
+        from vgm2p.claims import ablations, efficiency, presets, sensitivity, table
+        from vgm2p.claims.grid import read_record, run_grid
+        from vgm2p.claims.marl_eval import marl_eval
+        from vgm2p.data.store import write_json
 
-        if self.claim == "efficiency":
-            return self._efficiency()
-        cells, tables = {
-            "controls": (controls.cells, controls.tables),
-            "strength": (strength.cells, strength.tables),
-            "sensitivity": (sensitivity.cells, sensitivity.tables),
-            "table": (table.cells, table.tables),
-            "table-paper": (table.paper_cells, table.tables),
-        }[self.claim]
-        grid, failures = cells(), []
-        if not self.table_only:
-            with _bar() as bar:
-                tick = self._tick(bar, len(grid))
-                runs = self.runs or Path(f"runs/{self.claim}")
-                failures = run_grid(grid, runs, self._record("jsonl"), self.jobs, tick)
-        self._print(tables, "jsonl")
-        if failures:
-            raise InputError("these cells failed: " + "; ".join(failures))
-
-    def _efficiency(self) -> None:
-        from vgm2p.claims import efficiency
-
-        if not self.table_only:
+        name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
+        record = self.record or Path(f"results/{name}.{'json' if self.claim == 'efficiency' else 'jsonl'}")
+        module = {
+            "table": table,
+            "sensitivity": sensitivity,
+            "ablations": ablations,
+            "efficiency": efficiency,
+        }
+        claim: Any = module[self.claim]
+        failures: list[str] = []
+        if not self.table_only and self.claim == "efficiency":
             with _bar() as bar:
                 tick = self._tick(bar, len(efficiency.METHODS) + len(efficiency.GROWING))
-                efficiency.measure(self._record("json"), tick)
-        self._print(efficiency.tables, "json")
-
-    def _print(self, tables, ending):
-        record = self._record(ending)
+                efficiency.measure(record, tick)
+        elif not self.table_only:
+            preset = {"cpu": presets.CPU, "paper": presets.PAPER}[self.preset]
+            grid = claim.cells(preset) if self.claim == "table" else claim.cells()
+            with _bar() as bar:
+                runs = self.runs or Path("runs") / name
+                failures = run_grid(grid, runs, record, self.jobs, self._tick(bar, len(grid)))
         if not record.exists():
             raise InputError(f"there is no record {record}: run the claim without --table-only")
-        print(tables(record))
-
-    def _record(self, ending):
-        return self.record or Path(f"results/{self.claim}.{ending}")
+        print(claim.tables(record))
+        if self.marl_eval:
+            scores = marl_eval(table.Results(read_record(record)), table.MAIN)
+            write_json(self.marl_eval, scores)
+        if failures:
+            raise InputError("these cells failed: " + "; ".join(failures))
 
     @staticmethod
     def _tick(bar, total):
@@ -460,6 +454,28 @@ class Claims:
             bar.console.print(line)
 
         return tick
+
+
+@dataclass
+class Report:
+    """Write one self-contained page: the records of the claims, and any runs of yours.
+
+    Example: vgm2p report runs/cheetah -o report.html
+    """
+
+    runs: Positional[tuple[Path, ...]] = ()
+    """Folders of runs, or folders that hold some; those that failed or have not ended are listed too."""
+    out: Annotated[Path, arg(aliases=("-o",))] = Path("report.html")
+    """The page."""
+    results: Path = Path("results")
+    """Folder of the claims' records, films included; what it lacks is left out."""
+
+    def run(self) -> None:
+        """Read, draw and write."""
+        from vgm2p.report.page import write_report
+
+        write_report(list(self.runs), self.results, self.out)
+        out.print(f"wrote {self.out}: {self.out.stat().st_size / 1e6:.1f} MB, one file that needs no network")
 
 
 @dataclass
@@ -492,6 +508,7 @@ Command = (
     | Annotated[DataCommand, subcommand("data")]
     | Annotated[BehaviourCommand, subcommand("behaviour")]
     | Annotated[Claims, subcommand("claims")]
+    | Annotated[Report, subcommand("report")]
 )
 
 

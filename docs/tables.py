@@ -1,0 +1,36 @@
+"""Put the records' tables into docs/results.md, between their marks: python docs/tables.py"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, table
+from vgm2p.report.content import records
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+BLOCKS: dict[str, Callable[[], str]] = {
+    "aims": lambda: aims.markdown(_aims()),
+    "table": lambda: table.tables(RESULTS / "table.jsonl"),
+    "sensitivity": lambda: sensitivity.tables(RESULTS / "sensitivity.jsonl"),
+    "ablations": lambda: ablations.tables(RESULTS / "ablations.jsonl"),
+    "efficiency": lambda: efficiency.tables(RESULTS / "efficiency.json"),
+}
+
+
+def _aims() -> list[aims.Aim]:
+    found = records(RESULTS)
+    return aims.judged(found.table, found.sensitivity, found.efficiency)
+
+
+def filled(page: str) -> str:
+    """The page with what the records say now between its marks."""
+    for name in re.findall(r"<!-- (\w+) -->", page):
+        block = f"<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->"
+        page = re.sub(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, b=block: b, page, flags=re.S)
+    return page
+
+
+if __name__ == "__main__":
+    path = ROOT / "docs/results.md"
+    path.write_text(filled(path.read_text()))

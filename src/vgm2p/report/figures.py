@@ -1,0 +1,200 @@
+"""The page's figures: SVG text without a file around it, in the page's own font and ink.
+
+Drawn with matplotlib in two stand-in colours that become CSS afterwards, so that a figure follows the page
+from light to dark. What a figure shows stands in a table too.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from vgm2p.algorithms import ALGORITHMS
+from vgm2p.errors import InputError
+from vgm2p.report.content import Curve
+from vgm2p.stats import Scores, profile
+
+INK, RULE = "#010203", "#040506"  # stand-ins; real figures hardly ever need these two
+CSS = {INK: "currentColor", RULE: "var(--rule)"}
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)  # Okabe and Ito's
+DASHES = ("solid", (0, (4, 2)))
+MARKERS = "osD^vP*"
+WIDTH, HEIGHT = 3.8, 2.6  # inches: one column of a phone
+
+
+class Style(NamedTuple):
+    """How a method is drawn everywhere: told apart by marker and dashes where colours are not."""
+
+    color: str
+    dashes: Any
+    marker: str
+
+
+STYLES = {
+    name: Style(HUES[i % len(HUES)], DASHES[i // len(HUES)], MARKERS[i % len(MARKERS)])
+    for i, name in enumerate(ALGORITHMS)
+}
+
+
+class Dot(NamedTuple):
+    """A named value with its interval (nan: none)."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def dots(found: Sequence[Dot], label: str, middle: float | None = None) -> str:
+    """Values with their intervals, one row each, the largest on top; a rule at `middle`."""
+    figure, axes = _axes(height=0.55 + 0.26 * len(found))
+    ordered = sorted(found, key=lambda dot: dot.value)
+    for row, (name, value, low, high) in enumerate(ordered):
+        style = STYLES.get(name, STYLES["vgm2p"])
+        axes.plot([low, high], [row, row], color=style.color, linewidth=2)
+        axes.plot([value], [row], color=style.color, marker=style.marker, markersize=6)
+    axes.set_yticks(range(len(ordered)), [dot.name for dot in ordered])
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
+    axes.set_xlabel(label)
+    if middle is not None:
+        axes.axvline(middle, color=INK, linewidth=0.8, linestyle=":")
+    return _svg(figure)
+
+
+def curves(found: dict[str, Curve], data: float | None) -> str:
+    """Return over updates: mean over seeds, a band from the lowest to the highest; dotted, the data's."""
+    figure, axes = _axes()
+    for name, (steps, returns) in found.items():
+        style = STYLES[name]
+        axes.fill_between(steps, returns.min(0), returns.max(0), color=style.color, alpha=0.15, linewidth=0)
+        look = {"color": style.color, "linestyle": style.dashes, "marker": style.marker, "markersize": 3}
+        axes.plot(steps, returns.mean(0), linewidth=2.4 if name == "vgm2p" else 1.4, **look)
+    if data is not None:
+        axes.axhline(data, color=INK, linewidth=0.9, linestyle=":")
+    axes.set(xlabel="updates", ylabel="return")
+    return _svg(figure)
+
+
+def profiles(scores: dict[str, Scores]) -> str:
+    """Share of seeds above each normalised score, averaged over sets."""
+    figure, axes = _axes()
+    top = max((float(np.max(seeds)) for tasks in scores.values() for seeds in tasks), default=1.0)
+    thresholds = np.linspace(0, max(1.2, 1.05 * top), 200)
+    for name, tasks in scores.items():
+        style = STYLES[name]
+        width = 2.4 if name == "vgm2p" else 1.4
+        axes.plot(
+            thresholds, profile(tasks, thresholds), color=style.color, linestyle=style.dashes, linewidth=width
+        )
+    axes.set(xlabel="normalised score", ylabel="share of seeds above", ylim=(-0.03, 1.03))
+    return _svg(figure)
+
+
+def sweep(values: Sequence[float], scores: Float[ndarray, "values sets"], name: str) -> str:
+    """Normalised score against a coefficient on a logarithmic axis: the mean over sets, and each set thin."""
+    figure, axes = _axes()
+    for column, marker in zip(scores.T, MARKERS, strict=False):
+        axes.plot(values, column, color=INK, linewidth=0.8, marker=marker, markersize=3, alpha=0.6)
+    axes.plot(values, scores.mean(1), color=HUES[0], linewidth=2.4, marker="o", markersize=5)
+    axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off()
+    axes.set(xlabel=name, ylabel="normalised score", ylim=(min(0, scores.min()), max(1, 1.05 * scores.max())))
+    return _svg(figure)
+
+
+def costs(found: dict[str, float], unit: str) -> str:
+    """Costs on a logarithmic axis, one row each, the smallest on top."""
+    figure, axes = _axes(height=0.55 + 0.26 * len(found))
+    ordered = sorted(found.items(), key=lambda pair: -pair[1])
+    names, values = [name for name, _ in ordered], [value for _, value in ordered]
+    colors = [HUES[0] if name == "vgm2p" else HUES[5] for name in names]
+    axes.barh(names, values, color=colors, height=0.62)
+    axes.set_xscale("log")
+    axes.set_xlim(min(values) / 2, max(values) * 3)
+    for row, value in enumerate(values):
+        axes.text(value * 1.08, row, f"{value:.3g}", va="center", color=INK, fontsize=8)
+    axes.set_xlabel(unit)
+    return _svg(figure)
+
+
+def growth(sizes: Sequence[int], found: Mapping[str, Sequence[float]], label: str, unit: str) -> str:
+    """Costs against a size, both logarithmic."""
+    figure, axes = _axes()
+    for name, values in found.items():
+        style = STYLES[name]
+        look = {"color": style.color, "linestyle": style.dashes, "marker": style.marker, "markersize": 4}
+        axes.plot(sizes, values, linewidth=2.4 if name == "vgm2p" else 1.4, **look)
+    axes.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    return _svg(figure)
+
+
+def sample(name: str) -> str:
+    """A short piece of a method's line, for a legend in HTML."""
+    color, dashes, _ = STYLES[name]
+    dashed = "" if dashes == "solid" else ' stroke-dasharray="5 3"'
+    stroke = CSS.get(color, color)
+    line = f'<line x1="0" y1="5" x2="26" y2="5" stroke="{stroke}" stroke-width="3"{dashed}/>'
+    return f'<svg width="26" height="10" aria-hidden="true">{line}</svg>'
+
+
+def _axes(width: float = WIDTH, height: float = HEIGHT):
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise InputError('a report needs: pip install "vgm2p[report]"') from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.edgecolor": RULE,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.grid": True,
+        "grid.color": RULE,
+        "grid.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+    }
+    with pyplot.rc_context(style):
+        figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes.patch.set_alpha(0)
+    return figure, axes
+
+
+def _svg(figure) -> str:
+    """The figure as an <svg> that scales with its column; names that nothing refers to are dropped."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vgm2p"}):  # equal parts, equal names
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    pyplot.close(figure)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
+    svg = re.sub(r"<style.*?</style>\s*", "", svg, flags=re.S)  # it would style the whole page
+    for size in ("width", "height"):
+        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg, count=1)
+    named = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in named else "", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
+    svg = svg.replace(
+        "<svg ", '<svg aria-hidden="true" ', 1
+    )  # its caption names it; a table tells its numbers
+    for stand_in, css in CSS.items():
+        svg = svg.replace(stand_in, css)
+    return svg.strip()

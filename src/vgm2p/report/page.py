@@ -1,0 +1,216 @@
+"""The page: what the records and runs hold, laid out by `page.html`, with style, script and films inside."""
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vgm2p.algorithms import ALGORITHMS
+from vgm2p.claims import aims, efficiency, sensitivity, table
+from vgm2p.claims.table import FOUR, MAIN, Results
+from vgm2p.command import command
+from vgm2p.data.store import replace_file
+from vgm2p.errors import InputError
+from vgm2p.report import figures
+from vgm2p.report.content import Records, Run, curve_of, records, runs
+from vgm2p.report.figures import Dot
+from vgm2p.runs import experiment_from
+from vgm2p.stats import interquartile_mean, interval, mean_and_interval, stratified_interval
+from vgm2p.tasks import TASKS, reference, task
+
+
+def write_report(folders: list[Path], results: Path, path: Path) -> None:
+    """Write the page of the run folders and of the records in `results` to `path`, whole or not at all.
+
+    Raises InputError if there is nothing to show, or a package is missing.
+    """
+    record, own = records(results), runs(folders)
+    if not own and not record.table:
+        raise InputError(
+            f"nothing to report: no run folder was named and {results}/table.jsonl does not exist"
+        )
+    html = render(record, own)
+    replace_file(path, lambda p: p.write_text(html, encoding="utf-8"))
+
+
+def render(record: Records, own: list[Run]) -> str:
+    """The page as text; the same content gives the same bytes."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise InputError('a report needs: pip install "vgm2p[report]"') from error
+    room, found = files("vgm2p.report"), Results(record.table)
+    html, css, js = (room.joinpath(f"page.{x}").read_text(encoding="utf-8") for x in ("html", "css", "js"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(html).render(
+        css=css,
+        js=js,
+        legend={name: figures.sample(name) for name in ALGORITHMS},
+        aims=aims.judged(record.table, record.sensitivity, record.efficiency),
+        scores=_scores(found),
+        tables=_tables(found),
+        curves=_curves(found),
+        sweeps=_sweeps(record.sensitivity),
+        efficiency=_efficiency(record.efficiency),
+        clips=_clips(record.clips),
+        cells=_cells(found),
+        missing=[x for x in table.cells() if found.lines and (x.experiment.task, x.name) not in found.lines],
+        runs=own,
+        run_curves={run.folder: _run_curve(run) for run in own if run.curve},
+        origins=_origins(record.table, own),
+    )
+
+
+def _scores(found) -> list[dict[str, Any]]:
+    """Figures of the whole: interquartile means, profiles, and who beats whom."""
+    if not found.lines:
+        return []
+    shown = []
+    for names, methods, where in (
+        (list(TASKS), MAIN, "all twelve sets"),
+        (list(FOUR), ALGORITHMS, "four sets"),
+    ):
+        normal = {m: s for m in methods if len(s := found.normalised(names, m)) == len(names)}
+        if normal:
+            middle = [_dot(name, scores) for name, scores in normal.items()]
+            note = f"Interquartile mean of normalised scores, {where}; lines: 95 % intervals over seeds."
+            shown.append({"svg": figures.dots(middle, "normalised score"), "note": note, "dots": middle})
+            note = (
+                f"Performance profile, {where}: the share of seeds whose normalised score is above a value."
+            )
+            shown.append({"svg": figures.profiles(normal), "note": note, "dots": []})
+    beaten = [Dot(m, *found.improvement(m)) for m in ALGORITHMS if m != "vgm2p"]
+    beaten = [dot for dot in beaten if not np.isnan(dot.value)]
+    if beaten:
+        note = (
+            "How likely a seed of VGM²P beats one of the method's, averaged over the sets that both have run."
+        )
+        svg = figures.dots(beaten, "P(vgm2p is better)", middle=0.5)
+        shown.append({"svg": svg, "note": note, "dots": beaten})
+    return shown
+
+
+def _dot(name, scores) -> Dot:
+    return Dot(name, float(interquartile_mean(scores)), *stratified_interval(interquartile_mean, scores))
+
+
+def _tables(found) -> list[dict[str, Any]]:
+    if not found.lines:
+        return []
+    parts = (
+        ("The main methods on all twelve sets", TASKS, MAIN),
+        ("Every method on four sets", FOUR, ALGORITHMS),
+    )
+    return [
+        {"title": title, "methods": list(methods), "rows": [_row(found, name, methods) for name in names]}
+        for title, names, methods in parts
+    ]
+
+
+def _row(found, name, methods) -> dict[str, Any]:
+    """One set: every method's mean and interval; which is best, and whose interval reaches the best's."""
+    seeds = {m: found.seeds(name, m) for m in methods}
+    means = {m: float(s.mean()) for m, s in seeds.items() if len(s)}
+    best = max(means, key=means.__getitem__, default=None)
+    floor = interval(seeds[best])[0] if best else np.nan
+    cells = [
+        {
+            "method": m,
+            "mean": means.get(m),
+            "text": mean_and_interval(s) if len(s) else "not run",
+            "best": m == best,
+            "level": bool(len(s)) and m != best and interval(s)[1] >= floor,
+        }
+        for m, s in seeds.items()
+    ]
+    data, published = found.data(name), reference()["scores"]["VGM2P"][task(name).team].get(task(name).tier)
+    return {"set": name.removeprefix("twin/"), "data": data, "cells": cells, "published": published}
+
+
+def _curves(found) -> list[dict[str, Any]]:
+    """A small figure per set: the main methods that have run on it."""
+    shown = []
+    for name in TASKS:
+        curves = {m: curve_of(found.lines[name, m]) for m in MAIN if (name, m) in found.lines}
+        if curves:
+            svg = figures.curves(curves, found.data(name)["data_mean"])
+            shown.append({"set": name.removeprefix("twin/"), "svg": svg, "methods": list(curves)})
+    return shown
+
+
+def _run_curve(run) -> str:
+    return figures.curves({run.algorithm: run.curve}, run.data_mean)
+
+
+def _sweeps(lines) -> list[dict[str, Any]]:
+    shown = []
+    for sweep in sensitivity.SWEEPS:
+        scores = sensitivity.sweep_scores(lines, sweep)
+        if scores:
+            means = np.array([[seeds.mean() for seeds in tasks] for tasks in scores])
+            low, high = stratified_interval(sensitivity.worst_over_best, *scores)
+            ratio = f"{sensitivity.worst_over_best(*scores):.2f} [{low:.2f}, {high:.2f}]"
+            svg = figures.sweep(sweep.values, means, sweep.coefficient)
+            shown.append(
+                {"sweep": sweep, "svg": svg, "ratio": ratio, "means": means.mean(1).round(2).tolist()}
+            )
+    return shown
+
+
+def _efficiency(found) -> dict[str, Any]:
+    if not found:
+        return {}
+    methods, base = found["methods"], found["methods"]["vgm2p"]
+    update = {name: 1e3 * row["update"] for name, row in methods.items()}
+    decision = {name: 1e6 * row["one"] for name, row in methods.items()}
+    agents = {n: [1e3 * x["update"] for x in rows] for n, rows in found["agents"].items()}
+    batches = {n: [1e3 * x for x in rows] for n, rows in found["batches"].items()}
+    notes = (
+        (figures.costs(update, "ms per update"), "Training: milliseconds per update, same network sizes."),
+        (figures.costs(decision, "us per decision"), "Acting: microseconds per decision of one team of six."),
+        (
+            figures.growth(efficiency.SIZES, agents, "agents", "ms per update"),
+            "Training as the number of agents grows.",
+        ),
+        (
+            figures.growth(efficiency.BATCHES, batches, "batch", "ms per update"),
+            "Training as the batch grows.",
+        ),
+    )
+    rows = [
+        {"method": name, **row, "times": {key: row[key] / base[key] for key in ("update", "one", "many")}}
+        for name, row in methods.items()
+    ]
+    return {"figures": notes, "rows": rows, "device": found["device"], "methods": list(found["agents"])}
+
+
+def _clips(clips: dict[str, bytes]) -> list[tuple[str, str]]:
+    """(set, the film as a data URL)."""
+    return [(n, "data:video/mp4;base64," + base64.b64encode(film).decode()) for n, film in clips.items()]
+
+
+def _cells(found) -> list[dict[str, Any]]:
+    """Where each number of the tables comes from."""
+    return [
+        {
+            "set": name.removeprefix("twin/"),
+            "method": method,
+            "command": command(experiment_from(lines[0]["experiment"])),
+            "seeds": ", ".join(f"{np.mean(line['returns']):.0f}" for line in lines),
+            "seconds": np.mean([line["seconds"] for line in lines]),
+        }
+        for (name, method), lines in found.lines.items()
+    ]
+
+
+def _origins(lines, own) -> list[tuple[str, str, int]]:
+    """(device, versions in words, how many training seeds or runs) of everything on the page."""
+    told = [(line["device"], line["versions"]) for line in lines] + [
+        (run.device, run.versions) for run in own
+    ]
+    texts = [(device, ", ".join(f"{k} {v}" for k, v in versions.items())) for device, versions in told]
+    return [(*text, texts.count(text)) for text in dict.fromkeys(texts)]

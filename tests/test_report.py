@@ -1,0 +1,307 @@
+"""The page: it shows what records and runs hold, in one file, and works in a real browser."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vgm2p.algorithms import BC, VGM2P, Fit
+from vgm2p.claims import aims, efficiency, sensitivity, table
+from vgm2p.claims.grid import label
+from vgm2p.claims.table import Results
+from vgm2p.cli import main, parse
+from vgm2p.command import command
+from vgm2p.flows import MeanFlow
+from vgm2p.report import figures
+from vgm2p.runs import Experiment, experiment_fields, run
+from vgm2p.tasks import task
+from vgm2p.values import LEARNERS
+
+ROOT = Path(__file__).parent.parent
+
+
+def line(cell, seed, score) -> dict:
+    """A line of a record, as a grid would write it."""
+    return {
+        "task": cell.experiment.task,
+        "algorithm": cell.name.split("-")[0],
+        "name": cell.name,
+        "seed": seed,
+        "fields": {},
+        "experiment": experiment_fields(cell.experiment),
+        "updates": cell.experiment.updates,
+        "returns": [score - 10, score + 10],
+        "curve": [[k * 2000, score * k / 5] for k in range(1, 6)],
+        "returns_with": {label(options): [score - 5 * i] for i, options in enumerate(cell.options)},
+        "data_mean": 700.0,
+        "data_std": 120.0,
+        "data_good": 1000.0,
+        "data_sha256": "0" * 64,
+        "seconds": 60.0,
+        "versions": {"python": "3.11", "jax": "0.10"},
+        "device": "cpu (1 cpu)",
+    }
+
+
+def lines(cells) -> list[dict]:
+    """Two seeds of every cell, VGM²P in front of all others."""
+    rng = np.random.default_rng(0)
+    return [
+        line(cell, seed, 900 + 200 * (cell.name == "vgm2p") + 50 * rng.random())
+        for cell in cells
+        for seed in (0, 1)
+    ]
+
+
+def write_lines(path, content):
+    path.write_text("".join(json.dumps(x) + "\n" for x in content))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """A results folder in which every claim has run, but for one cell."""
+    folder = tmp_path_factory.mktemp("results")
+    write_lines(folder / "table.jsonl", lines(table.cells()[:-1]))
+    write_lines(folder / "sensitivity.jsonl", lines(sensitivity.cells()))
+    cost = {"update": 0.002, "peak": 5e8, "one": 1e-4, "many": 0.01, "passes": 1}
+    grown = {
+        "agents": {name: [{"update": 0.001, "one": 0.001}] * 4 for name in efficiency.GROWING},
+        "batches": {name: [0.001, 0.002, 0.004] for name in efficiency.GROWING},
+    }
+    methods = dict.fromkeys(efficiency.METHODS, cost) | {"bc": cost | {"update": 0.001}}
+    record = {"methods": methods, **grown, "versions": {}, "device": "cpu (1 cpu)"}
+    (folder / "efficiency.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own_runs(hopper, tmp_path_factory) -> Path:
+    """A run that ended, one that was left, and one that failed."""
+    folder = tmp_path_factory.mktemp("runs")
+    experiment = Experiment(
+        hopper, BC(fit=Fit(hidden=(8,))), updates=4, batch=4, seeds=(0,), eval_every=2, eval_episodes=1
+    )
+    run(experiment, folder / "ended")
+    shutil.copytree(folder / "ended", folder / "left")
+    (folder / "left/result.json").unlink()
+    shutil.copytree(folder / "left", folder / "failed")
+    (folder / "failed/failure.json").write_text(json.dumps({"error": "loss/policy is nan", "step": 4}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(results, own_runs, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    main(["report", str(own_runs), "--results", str(results), "-o", str(path)])
+    return path
+
+
+ALGORITHMS = [
+    VGM2P(values=learner(), flow=MeanFlow(to_data=False, power=0.5), guidance_max=None)
+    for learner in LEARNERS
+]
+CELLS = {cell.experiment.algorithm: cell.experiment for cell in (*table.cells(), *sensitivity.cells())}
+EXPERIMENTS = [*CELLS.values()] + [
+    Experiment("twin/3hopper-medium", algorithm, seeds=(4,), regress="clipped") for algorithm in ALGORITHMS
+]
+
+
+def test_the_command_of_an_experiment_asks_for_that_experiment():
+    for experiment in EXPERIMENTS:
+        asked = parse(shlex.split(command(experiment))[1:])
+        for name in (
+            "task",
+            "algorithm",
+            "updates",
+            "batch",
+            "seeds",
+            "eval_every",
+            "regress",
+            "standardise",
+        ):
+            assert getattr(asked, name) == getattr(experiment, name), command(experiment)
+
+
+def test_a_command_names_only_what_differs_from_the_defaults():
+    assert command(Experiment("twin/2ant-expert", BC())) == "vgm2p train twin/2ant-expert bc"
+
+
+def test_the_page_is_one_file_without_a_network(page):
+    html = page.read_text()
+    links = re.findall(r'(?:src|href)="([^"#]+)', html)
+    assert all(link.startswith("data:") for link in links)
+    assert "@import" not in html
+    assert "url(http" not in html
+
+
+def test_the_same_content_gives_the_same_page(page, results, own_runs, tmp_path):
+    main(["report", str(own_runs), "--results", str(results), "-o", str(tmp_path / "again.html")])
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_every_number_leads_to_the_command_that_makes_it(page):
+    html = page.read_text()
+    targets = set(re.findall(r'id="([^"]+)"', html))
+    for link in re.findall(r'href="#([^"]+)"', html):
+        assert link in targets, link
+    cell = table.cells()[0]
+    assert f"<code>{command(cell.experiment)}</code>" in html
+
+
+def test_no_id_stands_twice_but_equal_parts_of_figures(page):
+    html = re.sub(r"<svg.*?</svg>", "", page.read_text(), flags=re.S)
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_runs_that_failed_or_were_left_are_listed(page):
+    html = page.read_text()
+    assert "1 of 3 runs have finished" in html
+    assert "failed: loss/policy is nan" in html
+    assert "unfinished: 4 of 4 updates" in html
+
+
+def test_cells_that_have_not_run_are_listed(page):
+    last = table.cells()[-1]
+    assert f"<li>{last.experiment.task.removeprefix('twin/')} {last.name}</li>" in page.read_text()
+
+
+def test_a_report_of_nothing_says_what_is_missing(tmp_path, capsys):
+    for args, told in ((["--results", str(tmp_path)], "table.jsonl"), ([str(tmp_path)], "experiment.json")):
+        with pytest.raises(SystemExit):
+            main(["report", *args, "-o", str(tmp_path / "report.html")])
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_methods_are_told_apart_without_colour():
+    looks = [(str(style.dashes), style.marker) for style in figures.STYLES.values()]
+    assert len(set(looks)) == len(looks)
+
+
+def test_aims_are_judged_by_the_numbers(results):
+    found = Results([json.loads(x) for x in (results / "table.jsonl").read_text().splitlines()])
+    best, each, published, one_step, many = aims.of_table(found)
+    assert best.holds is None  # one cell is missing
+    assert each.holds
+    assert not published.holds
+    assert one_step.holds
+    assert many.holds
+    behind = [x | {"returns": [0.0]} for x in lines(table.cells()) if x["algorithm"] == "vgm2p"]
+    others = [x for x in lines(table.cells()) if x["algorithm"] != "vgm2p"]
+    assert [aim.holds for aim in aims.of_table(Results(behind + others))] == [False] * 5
+
+
+def test_efficiency_aims_are_ratios_within_one_record():
+    cost = {"update": 0.003, "one": 1e-4}
+    methods = dict.fromkeys(efficiency.METHODS, cost)
+    methods["flow_bc"] = {"update": 0.001, "one": 1e-4}
+    methods["diffusion_bc, 15 steps"] = {"update": 0.001, "one": 2e-3}
+    assert [aim.holds for aim in aims.of_efficiency(methods)] == [True, True, False]
+
+
+def test_scores_are_normalised_before_they_are_added_up(results):
+    cell = table.cells()[0]
+    zero = task(cell.experiment.task).random_return
+    found = Results([line(cell, 0, zero), line(cell, 1, 1000.0)])
+    assert found.normalised([cell.experiment.task], cell.name)[0].tolist() == [0.0, 1.0]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's chromium, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    assert path, "install it: apt-get install chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def opened(browser, path, width=1440, **context):
+    """The page in a window of that width, and what its console said."""
+    tab = browser.new_context(viewport={"width": width, "height": 900}, **context).new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    tab.goto(path.as_uri())
+    return tab, said
+
+
+OVERFLOWS = """
+() => [...document.querySelectorAll("body *")].filter((e) =>
+  e.clientWidth > 0 && !e.closest("svg, .scroll") && e.scrollWidth > e.clientWidth + 1
+).map((e) => `${e.tagName} ${e.className}: ${e.textContent.slice(0, 60)}`)
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_opens_without_a_complaint_and_no_text_overflows(browser, page, width, scheme):
+    tab, said = opened(browser, page, width, color_scheme=scheme)
+    assert said == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate(OVERFLOWS) == []
+
+
+@pytest.mark.browser
+def test_light_and_dark_differ_and_are_readable(browser, page):
+    colors = {}
+    for scheme in ("light", "dark"):
+        tab, _ = opened(browser, page, color_scheme=scheme)
+        style = "getComputedStyle(document.body)"
+        colors[scheme] = [tab.evaluate(f"{style}.{name}") for name in ("backgroundColor", "color")]
+        paper, ink = (luminance(color) for color in colors[scheme])
+        assert (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) > 7  # WCAG, level AAA
+    assert colors["light"] != colors["dark"]
+
+
+def luminance(color: str) -> float:
+    """WCAG's relative luminance of "rgb(r, g, b)"."""
+    channels = np.array([int(x) for x in re.findall(r"\d+", color)[:3]]) / 255
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.browser
+def test_a_column_head_sorts_its_table_both_ways_by_keyboard(browser, page):
+    tab, _ = opened(browser, page)
+    sorted_table = tab.locator("#tables table").first
+    head = sorted_table.locator("thead th").nth(2)
+    values = "cells => cells.map(c => Number(c.dataset.value))"
+    for key, direction in (("Enter", "descending"), ("Space", "ascending")):
+        head.locator("button").press(key)
+        assert head.get_attribute("aria-sort") == direction
+        found = sorted_table.locator("tbody tr td:nth-child(3)").evaluate_all(values)
+        assert found == sorted(found, reverse=direction == "descending")
+
+
+@pytest.mark.browser
+def test_a_number_takes_its_reader_to_its_command(browser, page):
+    tab, _ = opened(browser, page)
+    tab.locator("#tables td a").first.click()
+    row = tab.locator("tr:target")
+    assert row.count() == 1
+    assert row.locator("code").inner_text().startswith("vgm2p train twin/")
+    assert row.evaluate(
+        "e => { const b = e.getBoundingClientRect(); return b.top >= 0 && b.top < innerHeight }"
+    )
+
+
+@pytest.mark.browser
+def test_a_screen_reader_hears_headings_figures_and_tables(browser, page):
+    tab, _ = opened(browser, page)
+    assert tab.get_by_role("heading", level=1).count() == 1
+    assert tab.get_by_role("main").count() == 1
+    images = tab.get_by_role("img")
+    assert images.count() > 10
+    assert all(image.get_attribute("aria-label") for image in images.all())
+    assert all(t.locator("caption").inner_text() for t in tab.locator("table:visible").all())
