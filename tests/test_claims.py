@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vgm2p.algorithms import ALGORITHMS, BC, Fit
-from vgm2p.claims import efficiency, sensitivity, table
+from vgm2p.claims import ablations, efficiency, sensitivity, table
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
 from vgm2p.claims.marl_eval import marl_eval
 from vgm2p.claims.presets import PAPER
@@ -233,6 +233,22 @@ def test_each_swept_value_reaches_the_algorithm():
         cell.experiment.algorithm for cell in sensitivity.cells() if "hopper" in cell.experiment.task
     }
     assert len(algorithms) == 1 + 6 * 5  # one network for every strength
+
+
+def test_every_ablation_changes_one_thing_on_every_set():
+    for name in sensitivity.SETS:
+        ours, *others = [c.experiment.algorithm for c in ablations.cells() if c.experiment.task == name]
+        assert len(set(others)) == len(others)
+        for other in others:
+            assert len([f for f in fields(ours) if getattr(ours, f.name) != getattr(other, f.name)]) == 1
+
+
+def test_ablations_show_ours_and_what_has_not_run(tmp_path):
+    ours = [line(name, "vgm2p", s, 500.0) | {"name": "vgm2p"} for name in sensitivity.SETS for s in (0, 1)]
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in ours))
+    text = ablations.tables(tmp_path / "record.jsonl")
+    assert "|  | ours in all | 500 [500, 500] | 500 [500, 500] | 500 [500, 500] |" in text
+    assert "| p = 1 | not run | not run | not run |" in text
 
 
 def test_worst_over_best_is_of_means_over_seeds_averaged_over_sets():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vgm2p.algorithms import BC, VGM2P, Fit
-from vgm2p.claims import aims, efficiency, sensitivity, table
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, table
 from vgm2p.claims.grid import label
 from vgm2p.claims.table import Results
 from vgm2p.cli import main, parse
@@ -67,6 +67,7 @@ def results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     write_lines(folder / "table.jsonl", lines(table.cells()[:-1]))
     write_lines(folder / "sensitivity.jsonl", lines(sensitivity.cells()))
+    write_lines(folder / "ablations.jsonl", lines(ablations.cells()))
     cost = {"update": 0.002, "peak": 5e8, "one": 1e-4, "many": 0.01, "passes": 1}
     grown = {
         "agents": {name: [{"update": 0.001, "one": 0.001}] * 4 for name in efficiency.GROWING},
@@ -104,7 +105,10 @@ ALGORITHMS = [
     VGM2P(values=learner(), flow=MeanFlow(to_data=False, power=0.5), guidance_max=None)
     for learner in LEARNERS
 ]
-CELLS = {cell.experiment.algorithm: cell.experiment for cell in (*table.cells(), *sensitivity.cells())}
+CELLS = {
+    cell.experiment.algorithm: cell.experiment
+    for cell in (*table.cells(), *sensitivity.cells(), *ablations.cells())
+}
 EXPERIMENTS = [*CELLS.values()] + [
     Experiment("twin/3hopper-medium", algorithm, seeds=(4,), regress="clipped") for algorithm in ALGORITHMS
 ]
@@ -168,6 +172,11 @@ def test_runs_that_failed_or_were_left_are_listed(page):
 def test_cells_that_have_not_run_are_listed(page):
     last = table.cells()[-1]
     assert f"<li>{last.experiment.task.removeprefix('twin/')} {last.name}</li>" in page.read_text()
+
+
+def test_every_claim_on_record_has_its_section(page):
+    ids = set(re.findall(r'<section id="([^"]+)"', page.read_text()))
+    assert ids >= {"aims", "scores", "tables", "curves", "sensitivity", "efficiency", "ablations", "commands"}
 
 
 def test_a_report_of_nothing_says_what_is_missing(tmp_path, capsys):

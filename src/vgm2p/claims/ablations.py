@@ -78,17 +78,20 @@ def cells() -> list[Cell]:
     return found
 
 
-def tables(record: Path) -> str:
-    """Markdown: for each choice the mean return and interval of ours and of each alternative, by set."""
-    lines = read_record(record)
-    heads = [name.removeprefix("twin/") for name in SETS]
-    rows = ["| choice | instead | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(SETS)]
-    rows.append("| | ours in all | " + " | ".join(_text(lines, name, OURS) for name in SETS) + " |")
+def rows(lines: list[dict]) -> list[tuple[str, ...]]:
+    """(choice of ours, what instead, mean return and interval on each set); ours in all come first."""
+    found = [("", "ours in all", *(_text(lines, name, OURS) for name in SETS))]
     for choice, alternatives in CHOICES.items():
         for told in alternatives:
-            texts = [_text(lines, name, f"vgm2p, {told}") for name in SETS]
-            rows.append(f"| {choice} | {told} | " + " | ".join(texts) + " |")
-    return "\n".join(rows)
+            found.append((choice, told, *(_text(lines, name, f"vgm2p, {told}") for name in SETS)))
+    return found
+
+
+def tables(record: Path) -> str:
+    """Markdown: for each choice the mean return and interval of ours and of each alternative, by set."""
+    heads = ["choice", "instead", *(name.removeprefix("twin/") for name in SETS)]
+    lines = [heads, ["---"] * len(heads), *rows(read_record(record))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _text(lines, name, cell) -> str:

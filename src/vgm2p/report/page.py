@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vgm2p.algorithms import ALGORITHMS
-from vgm2p.claims import aims, efficiency, sensitivity, table
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, table
 from vgm2p.claims.table import FOUR, MAIN, Results
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
@@ -56,6 +56,8 @@ def render(record: Records, own: list[Run]) -> str:
         curves=_curves(found),
         sweeps=_sweeps(record.sensitivity),
         efficiency=_efficiency(record.efficiency),
+        ablations=ablations.rows(record.ablations) if record.ablations else [],
+        ablation_sets=[name.removeprefix("twin/") for name in sensitivity.SETS],
         clips=_clips(record.clips),
         cells=_cells(found),
         missing=[x for x in table.cells() if found.lines and (x.experiment.task, x.name) not in found.lines],
