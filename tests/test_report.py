@@ -295,14 +295,14 @@ def test_a_column_head_sorts_its_table_both_ways_by_keyboard(browser, page):
 
 @pytest.mark.browser
 def test_a_number_takes_its_reader_to_its_command(browser, page):
+    from playwright.sync_api import expect
+
     tab, _ = opened(browser, page)
     tab.locator("#tables td a").first.click()
     row = tab.locator("tr:target")
     assert row.count() == 1
     assert row.locator("code").inner_text().startswith("vgm2p train twin/")
-    assert row.evaluate(
-        "e => { const b = e.getBoundingClientRect(); return b.top >= 0 && b.top < innerHeight }"
-    )
+    expect(row).to_be_in_viewport()
 
 
 @pytest.mark.browser
