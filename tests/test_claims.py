@@ -208,7 +208,7 @@ def test_network_passes_of_a_decision_are_what_the_table_says(name, monkeypatch)
 def test_costs_are_measured_and_compared_with_vgm2ps(tmp_path):
     spec, data = efficiency.synthetic(2)
     algorithm = BC(fit=Fit(hidden=(8,)))
-    replay = data.replay(data.view(), algorithm.sampling)
+    replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     assert efficiency.seconds_per_update(algorithm, spec, replay, 8, 5) > 0
     assert efficiency.seconds_per_decision(algorithm, spec, 4) > 0
     cost = {"update": 0.002, "peak": 5e8, "one": 1e-4, "many": 0.01, "passes": 1}
@@ -232,7 +232,8 @@ def test_each_swept_value_reaches_the_algorithm():
     algorithms = {
         cell.experiment.algorithm for cell in sensitivity.cells() if "hopper" in cell.experiment.task
     }
-    assert len(algorithms) == 1 + 6 * 5  # one network for every strength
+    values = sum(len(s.values) for s in sensitivity.SWEEPS if s.coefficient != "guidance")
+    assert len(algorithms) == 1 + values  # one network for every strength
 
 
 def test_every_ablation_changes_one_thing_on_every_set():

@@ -28,6 +28,7 @@ def batch(reward, discount):
         next_state=zeros[:, 0],
         outcome=jnp.zeros(len(reward)),
         halves=jnp.zeros((len(reward), 0), bool),
+        habit=zeros[..., :1],
     )
 
 

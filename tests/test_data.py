@@ -14,7 +14,7 @@ from vgm2p.actions import Continuous, Discrete
 from vgm2p.behaviour import ladder, twin
 from vgm2p.behaviour.build import RECIPES
 from vgm2p.data import store
-from vgm2p.data.dataset import Dataset, _halves
+from vgm2p.data.dataset import Dataset, Habits, _halves
 from vgm2p.errors import InputError
 from vgm2p.tasks import TASKS, nearest_published, task
 from vgm2p.types import Sampling
@@ -43,7 +43,7 @@ def plain_view(n=2):
 @pytest.mark.parametrize("lookahead", [1, 2, 3, 1000])
 def test_look_ahead_agrees_with_a_plain_loop(lookahead):
     data, gamma = episodes(), 0.9
-    replay = data.replay(plain_view(), Sampling(discount=gamma, lookahead=lookahead))
+    replay = data.replay(plain_view(), Sampling(discount=gamma, lookahead=lookahead), Continuous(1))
     scale, t = (1 - gamma) / data.reward.std(), 0
     outcome = np.repeat(data.returns, data.lengths)
     outcome = (outcome - outcome.mean()) / outcome.std()
@@ -63,7 +63,9 @@ def test_look_ahead_agrees_with_a_plain_loop(lookahead):
 
 def test_no_sample_crosses_an_episode_border():
     data, view = episodes(), plain_view()
-    batch = data.replay(view, Sampling(discount=0.9)).sample(Continuous(1), 500, jax.random.key(0))
+    batch = data.replay(view, Sampling(discount=0.9), Continuous(1)).sample(
+        Continuous(1), 500, jax.random.key(0)
+    )
     np.testing.assert_array_equal(batch.next_state[:, 0] - batch.state[:, 0], 1)
     last_rows = np.cumsum(data.lengths + 1) - 1
     assert not np.isin(batch.state[:, 0], last_rows).any()
@@ -71,7 +73,7 @@ def test_no_sample_crosses_an_episode_border():
 
 def test_halves_are_different_random_halves_of_whole_episodes():
     data, view = episodes(), plain_view()
-    halves = np.asarray(data.replay(view, Sampling(halves=3)).halves)
+    halves = np.asarray(data.replay(view, Sampling(halves=3), Continuous(1)).halves)
     borders = np.concatenate([[0], np.cumsum(data.lengths)])
     for start, stop in pairwise(borders):
         assert (halves[start:stop] == halves[start]).all()
@@ -83,9 +85,53 @@ def test_halves_are_different_random_halves_of_whole_episodes():
     assert np.abs(np.corrcoef(many.T) - np.eye(8)).max() < 0.3
 
 
+@pytest.mark.parametrize("steps", [0, 2, 1000])
+def test_a_habit_is_the_mean_of_the_other_first_actions_of_its_episode(steps):
+    data = episodes()
+    index = jnp.arange(int(data.lengths.sum()))
+    habits = Habits.of(data, Continuous(1), steps)
+    found = np.asarray(habits.sample(index, jnp.asarray(data.action)))
+    ends = np.cumsum(data.lengths)
+    for end, length in zip(ends, data.lengths, strict=True):
+        for t in range(end - length, end):
+            others = [k for k in range(end - length, min(end - length + steps, end)) if k != t]
+            told = (data.action[others].mean(0) - habits.mean) / habits.std if others else 0.0
+            np.testing.assert_allclose(found[t], np.broadcast_to(told, (2, 1)), atol=1e-4)
+
+
+def test_habits_are_standardised_over_transitions():
+    data = episodes()
+    habits = Habits.of(data, Continuous(1), 1000)
+    average = np.repeat(habits.total / habits.seen[:, None, None], data.lengths, axis=0)
+    np.testing.assert_allclose(habits.mean, average.mean(0), atol=1e-5)
+    np.testing.assert_allclose(habits.std, average.std(0), atol=1e-5)
+
+
+def test_what_a_team_does_later_is_no_part_of_its_habit():
+    """Later actions follow from earlier ones: a value that is told them gives earlier ones no credit."""
+    data = episodes()
+    later = np.concatenate([np.arange(length) >= 2 for length in data.lengths])
+    changed = replace(data, action=np.where(later[:, None, None], 7.0, data.action).astype(np.float32))
+    one, other = (Habits.of(x, Continuous(1), 2) for x in (data, changed))
+    np.testing.assert_array_equal(one.total, other.total)
+
+
+def test_a_habit_of_choices_is_of_their_codes():
+    rounds = Dataset(
+        state=np.zeros((3, 1), np.float32),
+        action=np.array([[0, 2], [2, 2]], np.int32),
+        reward=np.zeros(2, np.float32),
+        lengths=np.array([2], np.int32),
+        terminated=np.array([True]),
+        card={"id": "test/choices"},
+    )
+    habits = Habits.of(rounds, Discrete(3), 10)
+    np.testing.assert_array_equal(habits.total[0], [[0, -2, 0], [-2, -2, 2]])
+
+
 def test_only_true_ends_have_discount_zero():
     data, view = episodes(), plain_view()
-    replay = data.replay(view, Sampling(discount=0.9))
+    replay = data.replay(view, Sampling(discount=0.9), Continuous(1))
     np.testing.assert_array_equal(np.flatnonzero(replay.discount == 0), [2])
 
 

@@ -26,7 +26,7 @@ SPEC = Spec(("a", "b"), 5, 3, Continuous(1), 10)
 
 @pytest.fixture
 def batch():
-    keys = iter(jax.random.split(jax.random.key(0), 8))
+    keys = iter(jax.random.split(jax.random.key(0), 9))
     draw = lambda *shape: jax.random.normal(next(keys), shape)  # noqa: E731
     return Transition(
         obs=draw(32, 2, 5),
@@ -38,6 +38,7 @@ def batch():
         next_state=draw(32, 3),
         outcome=draw(32),
         halves=draw(32, 8) > 0,
+        habit=draw(32, 2, 1),
     )
 
 
@@ -123,7 +124,9 @@ def actions_that_earn(slopes, key):
     reward = state[:, 2] ** 2 + earned + jax.random.normal(keys[2], (4096,))
     obs = jnp.zeros((4096, 2, 5))
     halves = jax.random.bernoulli(keys[3], 0.5, (4096, 8))
-    return Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward, halves), earned
+    return Transition(
+        obs, state, action, reward, jnp.zeros(4096), obs, state, reward, halves, 0 * action
+    ), earned
 
 
 def fitted(learner, batch, updates):
@@ -152,6 +155,26 @@ def test_linear_advantage_finds_what_each_agents_deviation_earned():
     assert float(ratio[0] / ratio[1]) == pytest.approx(2.0, rel=0.3)
 
 
+@pytest.mark.parametrize("learner", [LinearAdvantage(hidden=(64, 64)), CentralAdvantage(hidden=(64, 64))])
+def test_an_action_is_judged_by_what_it_earns_and_not_by_whose_it_is(learner):
+    """Two teams in one log: the one that acts high earns more, but any team earns more by acting lower.
+
+    Not told the team's habit, values see only that high actions go with high rewards.
+    """
+    keys = jax.random.split(jax.random.key(0), 4)
+    team = jnp.where(jax.random.bernoulli(keys[0], 0.5, (4096, 1, 1)), 1.0, -1.0)
+    noise, zeros = jax.random.normal(keys[1], (4096, 2, 1)), jnp.zeros(4096)
+    action, habit = team + 1.5 * noise, jnp.broadcast_to(team, (4096, 2, 1))
+    earned = -noise.sum((1, 2))
+    reward, state = 5.0 * team[:, 0, 0] + earned, jax.random.normal(keys[2], (4096, 3))
+    halves, obs = jax.random.bernoulli(keys[3], 0.5, (4096, 8)), jnp.zeros((4096, 2, 5))
+    told = Transition(obs, state, action, reward, zeros, obs, state, reward, halves, habit)
+    for batch, sign in ((told, 1.0), (told._replace(habit=0.0 * habit), -1.0)):
+        params = fitted(learner, batch, 1000)
+        found = learner.advantage(params, params, batch).team
+        assert sign * np.corrcoef(found, earned)[0, 1] > 0.3
+
+
 def test_a_central_advantage_sees_what_agents_do_together():
     """The reward is the product of two agents' actions: no sum over agents tells it."""
     keys, learner = jax.random.split(jax.random.key(0), 3), CentralAdvantage(hidden=(64, 64))
@@ -159,7 +182,7 @@ def test_a_central_advantage_sees_what_agents_do_together():
     earned = action[:, 0, 0] * action[:, 1, 0]
     obs, halves = jnp.zeros((4096, 2, 5)), jnp.zeros((4096, 0), bool)
     reward = state[:, 2] + earned
-    batch = Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward, halves)
+    batch = Transition(obs, state, action, reward, jnp.zeros(4096), obs, state, reward, halves, 0 * action)
     params = fitted(learner, batch, 1000)
     assert np.corrcoef(learner.advantage(params, params, batch).team, earned)[0, 1] > 0.9
 

@@ -86,7 +86,7 @@ def prepare(experiment: Experiment) -> Setup:
     padding = 84 if where.robot == "ant" else 0
     view = selected.view(experiment.standardise, padding)
     spec = where.spec(view, dataset.action.shape[-1], experiment.regress, experiment.updates)
-    return Setup(dataset, spec, view, selected.replay(view, sampling))
+    return Setup(dataset, spec, view, selected.replay(view, sampling, spec.actions))
 
 
 class Watcher:

@@ -49,6 +49,7 @@ class Sampling(NamedTuple):
     lookahead: int = 1  # steps whose rewards a transition sums up
     selection: float | None = None  # expectile of the returns that an episode must reach to be drawn from
     halves: int = 0  # random halves of the episodes that a transition names its places in
+    habit: int = 0  # first steps of an episode whose mean action tells which team acts
 
 
 class Transition(NamedTuple):
@@ -63,6 +64,7 @@ class Transition(NamedTuple):
     next_state: Float[Array, "*b s"]
     outcome: Float[Array, "*b"]  # the return of the whole episode, standardised over the data's transitions
     halves: Bool[Array, "*b h"]  # is its episode in each of the random halves of the data?
+    habit: Float[Array, "*b n a"]  # how its team sets out: mean action of the first steps, standardised
 
 
 class TrainState(NamedTuple):

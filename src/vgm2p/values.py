@@ -1,8 +1,10 @@
 """What a team's logged actions were worth, from the data alone. Knows nothing of flows.
 
-The default, `LinearAdvantage`: V(s) and, around the mean action, slopes of what deviations earned,
+The default, `LinearAdvantage`: V(s, c) and, around the mean action, slopes of what deviations earned,
 
-    A_tot = sum_i g_i(s) . (a_i - mean_i(s))
+    A_tot = sum_i g_i(s, c) . (a_i - mean_i(s, c))
+
+with c the habit of the team that acted, as far as the log tells it.
 
 Critics mixed over agents (`MixedIQL`, `OMIGA`):
 
@@ -15,7 +17,7 @@ Critics mixed over agents (`MixedIQL`, `OMIGA`):
 | L_Q = (Q_tot - [R + gamma (1 - d) V_tot(s')])^2 | `_q_loss` | OMIGA |
 | L_V = abs(tau - 1[A < 0]) A^2 | `expectile_loss` | IQL 2110.06169, eq. 5 |
 | L_V = exp(A/alpha) + V/alpha | `omiga_loss` | OMIGA, its stationary point E[exp(A/alpha)] = 1 |
-| A = sum_i g_i(s) . (a_i - mean_i(s)), fitted to R(t) - V(s_t) | `LinearAdvantage` | Sutton et al. 2000 |
+| A = sum_i g_i(s, c) . (a_i - mean_i(s, c)) of R(t) - V(s_t, c) | `LinearAdvantage` | Sutton et al. 2000 |
 | A(s, a), one network of the joint action, fitted to R(t) - V(s_t) | `CentralAdvantage` | ours |
 | A = R(t) - V(s_t), R the rewards to come | `ReturnToGo` | Monte-Carlo policy evaluation; ours here |
 | A = R(0) - level, the whole episode's return | `EpisodeReturn` | as in return-filtered cloning; ours here |
@@ -200,17 +202,22 @@ class OMIGA:
         return Advantage(*global_advantage(weights, q, params.v(batch.obs)))
 
 
+def with_habit(state: Float[Array, "b s"], habit: Float[Array, "b n a"]) -> Float[Array, "b sna"]:
+    """What a value of many teams sees: the state, and what tells the team (`Transition.habit`)."""
+    return jnp.concatenate([state, habit.reshape(len(habit), -1)], -1)
+
+
 class LinearCritic(eqx.Module):
-    """V(s), for every agent the mean of its actions, and slopes of the advantage around it."""
+    """V(s), for every agent the mean of its actions, and slopes of the advantage around it, of each team."""
 
     net: MLP
 
     def __call__(
-        self, state: Float[Array, "b s"], n: int, slopes: int
+        self, state: Float[Array, "b s"], habit: Float[Array, "b n a"], slopes: int
     ) -> tuple[Float[Array, " b"], Float[Array, "b n a"], Float[Array, "b h n a"]]:
-        """(V, mean, slopes) at a state."""
-        out = self.net(state)
-        rest = out[:, 1:].reshape(len(out), 1 + slopes, n, -1)
+        """(V, mean, slopes) at a state, for the team of that habit."""
+        out = self.net(with_habit(state, habit))
+        rest = out[:, 1:].reshape(len(out), 1 + slopes, *habit.shape[1:])
         return out[:, 0], rest[:, 0], rest[:, 1:]
 
 
@@ -229,6 +236,11 @@ class LinearAdvantage:
     where the data decide, slopes agree; where they don't, labels fall by lot, and no policy is led off by
     one slope's noise or one episode's luck. V and the network below the slopes learn from all episodes.
 
+    A dataset is often the log of many teams. There an action tells which team acts, and so what it will
+    earn, whatever the action does: without knowing the team, slopes point from team to team, and what lies
+    between two gaits need not walk. So all three are told the team's habit, its mean action in the first
+    steps of the episode. Deviations from a team's own mean are its exploration, which follows from nothing.
+
     A slope holds near the actions it was fitted to. So values, labels and policy all see the better
     episodes only (`selection`): of many teams in one dataset, they improve the good ones.
     """
@@ -241,20 +253,27 @@ class LinearAdvantage:
     """Values and policy learn only from episodes whose return reaches this expectile; None: from all."""
     slopes: int = 8
     """How many are fitted, each to its half of the episodes."""
+    habit: int = 100
+    """First steps of an episode whose mean action tells values which team acts; 0: they are not told."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 
     @property
     def sampling(self) -> Sampling:
-        """Rewards discounted and summed over the look-ahead, in the better episodes, and halves of them."""
+        """Rewards summed over the look-ahead, in the better episodes, halves of them, and habits."""
         return Sampling(
-            discount=self.discount, lookahead=self.lookahead, selection=self.selection, halves=self.slopes
+            discount=self.discount,
+            lookahead=self.lookahead,
+            selection=self.selection,
+            halves=self.slopes,
+            habit=self.habit,
         )
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> LinearCritic:
         """A fresh network with all answers; slopes start near zero."""
-        outputs = 1 + (1 + self.slopes) * spec.n * spec.action_dim
-        return LinearCritic(MLP(spec.state_dim, self.hidden, outputs, key, norm=True, last_gain=0.01))
+        joint = spec.n * spec.action_dim
+        inputs, outputs = spec.state_dim + joint, 1 + (1 + self.slopes) * joint
+        return LinearCritic(MLP(inputs, self.hidden, outputs, key, norm=True, last_gain=0.01))
 
     def loss(
         self, params: LinearCritic, target: LinearCritic, batch: Transition
@@ -263,9 +282,8 @@ class LinearAdvantage:
 
         `value/explained`: the share of the squared gap that slopes explain in episodes not fitted to.
         """
-        n = batch.obs.shape[1]
-        closing = stop_gradient(target(batch.next_state, n, self.slopes)[0])
-        value, mean, slopes = params(batch.state, n, self.slopes)
+        closing = stop_gradient(target(batch.next_state, batch.habit, self.slopes)[0])
+        value, mean, slopes = params(batch.state, batch.habit, self.slopes)
         gap = batch.reward + batch.discount * closing - value
         deviation = batch.action - mean
         told = (slopes * stop_gradient(deviation)[:, None]).sum((2, 3))
@@ -282,7 +300,7 @@ class LinearAdvantage:
         A row's judge is the first slope not fitted to its episode, counted on from the row's place in the
         batch (the slope at that place, should all have been).
         """
-        _, mean, slopes = target(batch.state, batch.obs.shape[1], self.slopes)
+        _, mean, slopes = target(batch.state, batch.habit, self.slopes)
         row = jnp.arange(len(mean))
         turn = (row[:, None] + jnp.arange(self.slopes)) % self.slopes
         judge = turn[row, jnp.take_along_axis(~batch.halves, turn, axis=1).argmax(1)]
@@ -292,17 +310,10 @@ class LinearAdvantage:
 
 
 class CentralCritic(eqx.Module):
-    """V(s), and the advantage of the team's joint action there."""
+    """V(s), and the advantage of the team's joint action there, of each team."""
 
     value: MLP
     gain: MLP
-
-    def __call__(
-        self, state: Float[Array, "b s"], action: Float[Array, "b n a"]
-    ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-        """(V, A) of a state and a joint action."""
-        joint = jnp.concatenate([state, action.reshape(len(action), -1)], -1)
-        return self.value(state)[:, 0], self.gain(joint)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -319,35 +330,47 @@ class CentralAdvantage:
     """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
     selection: float | None = 0.8
     """Values and policy learn only from episodes whose return reaches this expectile; None: from all."""
+    habit: int = 100
+    """First steps of an episode whose mean action tells values which team acts; 0: they are not told."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 
     @property
     def sampling(self) -> Sampling:
-        """Rewards discounted and summed over the look-ahead, in the better episodes."""
-        return Sampling(discount=self.discount, lookahead=self.lookahead, selection=self.selection)
+        """Rewards summed over the look-ahead, in the better episodes, and habits."""
+        return Sampling(
+            discount=self.discount, lookahead=self.lookahead, selection=self.selection, habit=self.habit
+        )
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> CentralCritic:
         """Fresh networks; the advantage starts near zero."""
         value_key, gain_key = jax.random.split(key)
-        joint = spec.state_dim + spec.n * spec.action_dim
-        gain = MLP(joint, self.hidden, 1, gain_key, norm=True, last_gain=0.01)
-        return CentralCritic(MLP(spec.state_dim, self.hidden, 1, value_key, norm=True), gain)
+        joint = spec.n * spec.action_dim
+        value = MLP(spec.state_dim + joint, self.hidden, 1, value_key, norm=True)
+        gain = MLP(spec.state_dim + 2 * joint, self.hidden, 1, gain_key, norm=True, last_gain=0.01)
+        return CentralCritic(value, gain)
 
     def loss(
         self, params: CentralCritic, target: CentralCritic, batch: Transition
     ) -> tuple[Float[Array, ""], Metrics]:
         """Two least squares: V on the rewards, the advantage on what V leaves."""
-        value, gain = params(batch.state, batch.action)
-        gap = batch.reward + batch.discount * stop_gradient(target.value(batch.next_state)[:, 0]) - value
+        closing = stop_gradient(target.value(with_habit(batch.next_state, batch.habit))[:, 0])
+        value = params.value(with_habit(batch.state, batch.habit))[:, 0]
+        gap = batch.reward + batch.discount * closing - value
+        gain = self._gain(params, batch)
         v_loss, gain_loss = jnp.square(gap).mean(), jnp.square(stop_gradient(gap) - gain).mean()
         return v_loss + gain_loss, {"loss/v": v_loss, "loss/gain": gain_loss}
 
     def advantage(self, params: CentralCritic, target: CentralCritic, batch: Transition) -> Advantage:
         """A_tot by the slow copy, in its standard deviations over the batch."""
-        _, gain = target(batch.state, batch.action)
+        gain = self._gain(target, batch)
         team = gain / (gain.std() + 1e-8)
         return Advantage(team, jnp.broadcast_to(team[:, None], batch.obs.shape[:2]))
+
+    @staticmethod
+    def _gain(critic, batch):
+        joint = jnp.concatenate([batch.habit, batch.action], 1)
+        return critic.gain(with_habit(batch.state, joint))[:, 0]
 
 
 @dataclass(frozen=True)

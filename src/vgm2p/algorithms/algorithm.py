@@ -189,23 +189,6 @@ def clone_act(
     return spec.actions.decode(flow.sample(field, noise, steps), legal)
 
 
-def draw_labels(
-    advantage: Float[Array, "b n"],
-    threshold: float | Float[Array, ""],
-    softness: float,
-    key: PRNGKeyArray,
-) -> Bool[Array, "b n"]:
-    """Was the action good? With probability sigmoid((A - threshold) / softness); for 0, 1[A >= threshold].
-
-    softness is in standard deviations of A over the batch. An advantage near zero against those of other
-    moments then says little of the action, and the policy is moved little by it. Any such nondecreasing
-    probability of A makes the cloned policy better than the data's (CFGRL, arXiv 2505.23458). Agents share
-    their luck: labels of a team that are drawn from one advantage agree.
-    """
-    luck = jax.random.logistic(key, (len(advantage), 1)) * advantage.std()
-    return advantage + softness * luck >= threshold
-
-
 def pick(good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray) -> Int[Array, "rows n"]:
     """For each agent, `rows` rows of the batch drawn among its good ones; among all if it has none.
 

@@ -29,9 +29,7 @@ class CFGRLFlow:
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
-    """The advantage of an action that is good half the time, in the learner's units (default: sd)."""
-    softness: float = 0.5
-    """An action is good with probability sigmoid((A - threshold) / this), this in sd; 0: A alone decides."""
+    """An action is good when its advantage is at least this, in the learner's units (default: sd)."""
     guidance: float = 1.0
     """(execution) Strength w: 1 clones the good, more goes beyond."""
     fit: Fit = Fit()
@@ -81,4 +79,4 @@ class CFGRLFlow:
     def _training(self) -> VGM2P:
         """What its training is: VGM²P's at strength 1, with marginal velocities only."""
         plain = VGM2P(self.values, flow=FLOW_MATCHING, fit=self.fit, guidance_max=None)
-        return replace(plain, threshold=self.threshold, softness=self.softness)
+        return replace(plain, threshold=self.threshold)

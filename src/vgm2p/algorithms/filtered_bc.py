@@ -21,7 +21,6 @@ from vgm2p.algorithms.algorithm import (
     clone_act,
     clone_loss,
     descend,
-    draw_labels,
     latent,
     pick,
     start,
@@ -39,9 +38,7 @@ class FilteredBC:
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     threshold: float = 0.0
-    """The advantage of an action that is good half the time, in the learner's units (default: sd)."""
-    softness: float = 0.5
-    """An action is good with probability sigmoid((A - threshold) / this), this in sd; 0: A alone decides."""
+    """An action is good when its advantage is at least this, in the learner's units (default: sd)."""
     pool: int = 4
     """Transitions drawn, labelled and valued for each row that the policy trains on."""
     warmup: int = 500
@@ -75,14 +72,13 @@ class FilteredBC:
     ) -> tuple[TrainState, Metrics]:
         """One step on the values and, on the rows they call good now, one on the policy."""
 
-        label_key, pick_key, flow_key = jax.random.split(key, 3)
+        pick_key, flow_key = jax.random.split(key)
 
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
             advantage = self.values.advantage(params.values, state.target.values, batch)
-            team = stop_gradient(advantage.team)[:, None]
-            good = draw_labels(team, self.threshold, self.softness, label_key) | (state.step < self.warmup)
-            good = jnp.broadcast_to(good, batch.obs.shape[:2])
+            good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
+            good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
             index = pick(good, len(good) // self.pool, pick_key)
             rows = batch._replace(obs=take_rows(batch.obs, index), action=take_rows(batch.action, index))
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, rows, flow_key)

@@ -5,13 +5,13 @@ Reconstructed from the abstract of "Value-Guidance MeanFlow for Offline Multi-Ag
 borrowed and chosen stands in docs/method.md.
 
 1. Values. A learner of `values.py` tells how much better than expected the team's action was: A_tot(s, a).
-2. Condition. y = 1 the likelier, the larger A_tot; the same for every agent at that step.
+2. Condition. y = 1 where A_tot >= threshold, the same for every agent at that step.
 3. Policy. Each agent clones p(a_i | o_i, good), and p(a_i | o_i) beside it, with one MeanFlow; guidance of
    strength w, an input of the network, is built into the target of the good, so one pass gives the action.
 
 | equation | here |
 |---|---|
-| P(y = 1) = sigmoid((A_tot - delta) / softness) | `label_rows` |
+| y = 1[A_tot >= delta] | `label_rows` |
 | v_g = v + (1 - 1/w) (u_ema(z, t, t, good, w) - u_ema(z, t, t, any)) on good rows, v on any | `_guided` |
 | min E [u + (t - r) sg(du/dt) - sg(v_g)]^2 | `policy_loss` |
 | a_i = clip(e_i - u_ema(e_i, 1, 0, o_i, good, w)), e_i ~ noise N(0, I) | `act` |
@@ -31,7 +31,6 @@ from vgm2p.algorithms.algorithm import (
     ValuePolicyParams,
     Velocity,
     descend,
-    draw_labels,
     latent,
     pick,
     start,
@@ -52,11 +51,9 @@ class VGM2P:
     label: Literal["global", "local"] = "global"
     """One label for the team from A_tot ("global"), or one per agent from its own share ("local")."""
     threshold: float = 0.0
-    """The advantage of an action that is good half the time, in the learner's units (default: sd)."""
+    """An action is good when its advantage is at least this, in the learner's units (default: sd)."""
     quantile: float | None = None
-    """If set, the best such share of each batch is good, whatever threshold and softness."""
-    softness: float = 0.5
-    """An action is good with probability sigmoid((A - threshold) / this), this in sd; 0: A alone decides."""
+    """If set, the best such share of each batch is good, whatever the threshold."""
     guidance: float = 1.0
     """Strength w: 1 clones the good, more goes on from any towards good. (execution), or trained for alone
     if guidance_max is None."""
@@ -115,29 +112,26 @@ class VGM2P:
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
     ) -> tuple[TrainState, Metrics]:
         """One step on the values and, with the labels they give now, one on the policy."""
-        label_key, policy_key = jax.random.split(key)
 
         def loss(params):
             value_loss, value_metrics = self.values.loss(params.values, state.target.values, batch)
-            good, label_metrics = self.label_rows(params.values, state.target.values, batch, label_key)
+            good, label_metrics = self.label_rows(params.values, state.target.values, batch)
             good = good | (state.step < self.warmup)
-            policy_loss = self.policy_loss(params.policy, state.target.policy, batch, good, policy_key)
+            policy_loss = self.policy_loss(params.policy, state.target.policy, batch, good, key)
             metrics = value_metrics | label_metrics | {"loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
 
     def label_rows(
-        self, values: Any, slow_values: Any, batch: Transition, key: PRNGKeyArray
+        self, values: Any, slow_values: Any, batch: Transition
     ) -> tuple[Bool[Array, "b n"], Metrics]:
         """For each agent, was its action good? And metrics of the labels, as they are before the warm-up."""
         advantage = stop_gradient(self.values.advantage(values, slow_values, batch))
         team = jnp.broadcast_to(advantage.team[:, None], advantage.agents.shape)
         scores = team if self.label == "global" else advantage.agents
-        if self.quantile is None:
-            good = draw_labels(scores, self.threshold, self.softness, key)
-        else:
-            good = scores >= jnp.quantile(scores, 1 - self.quantile)
+        threshold = self.threshold if self.quantile is None else jnp.quantile(scores, 1 - self.quantile)
+        good = scores >= threshold
         metrics = {
             "label/positive": good.mean(),
             "label/outcome_correlation": _correlation(good.mean(-1), batch.outcome),

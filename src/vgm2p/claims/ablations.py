@@ -37,13 +37,12 @@ def _ahead(kind: Callable[..., Any], **fields: Any) -> Fields:
 
 
 CHOICES: dict[str, dict[str, Fields]] = {
-    "label: one for the team, drawn softly": {
+    "label: one for the team": {
         "each agent's own share": _of(label="local"),
         "of a central critic": _ahead(CentralAdvantage),
-        "hard": _of(softness=0.0),
-        "twice as soft": _of(softness=1.0),
     },
-    "values: linear, eight slopes, better episodes": {
+    "values: linear, told the team, eight slopes, better episodes": {
+        "not told the team": _ahead(LinearAdvantage, habit=0),
         "one slope": _ahead(LinearAdvantage, slopes=1),
         "all episodes": _ahead(LinearAdvantage, selection=None),
         "rewards less V(s)": _ahead(ReturnToGo),

@@ -98,7 +98,7 @@ def measure(record: Path, tick: Callable[[str], Any]) -> None:
 
 def _costs(name) -> dict[str, float]:
     algorithm, (spec, data) = METHODS[name], synthetic(AGENTS)
-    replay = data.replay(data.view(), algorithm.sampling)
+    replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     update = seconds_per_update(algorithm, spec, replay, BATCH, 100)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     one, many = (seconds_per_decision(algorithm, spec, teams) for teams in (1, MANY))
@@ -109,7 +109,7 @@ def _over_agents(name) -> list[dict[str, float]]:
     found = []
     for agents in SIZES:
         algorithm, (spec, data) = METHODS[name], synthetic(agents)
-        replay = data.replay(data.view(), algorithm.sampling)
+        replay = data.replay(data.view(), algorithm.sampling, spec.actions)
         update = seconds_per_update(algorithm, spec, replay, BATCH, 20)
         found.append({"update": update, "one": seconds_per_decision(algorithm, spec, 1)})
     return found
@@ -117,7 +117,7 @@ def _over_agents(name) -> list[dict[str, float]]:
 
 def _over_batches(name) -> list[float]:
     algorithm, (spec, data) = METHODS[name], synthetic(AGENTS)
-    replay = data.replay(data.view(), algorithm.sampling)
+    replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     return [seconds_per_update(algorithm, spec, replay, batch, 20) for batch in BATCHES]
 
 

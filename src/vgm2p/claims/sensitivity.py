@@ -33,15 +33,15 @@ class Sweep:
 
     def algorithm(self, team: str, value: float) -> Algorithm:
         """The method with the coefficient set; VGM²P's strength is only asked for at execution."""
-        default = CPU.algorithm(self.method, team)
+        default, changed = CPU.algorithm(self.method, team), {self.coefficient: value}
         match default, self.coefficient:
-            case VGM2P(values=LinearAdvantage() as values), "selection":
-                return replace(default, values=replace(values, selection=value))
+            case VGM2P(values=LinearAdvantage() as values), "selection" | "habit":
+                return replace(default, values=replace(values, **changed))  # type: ignore[arg-type]
             case VGM2P(), "guidance":
                 return replace(default, guidance_max=MOST)
             case OmigaPolicy(values=values), "alpha":
                 return replace(default, values=replace(values, alpha=value))
-        return replace(default, **{self.coefficient: value})  # type: ignore[type-var]
+        return replace(default, **changed)  # type: ignore[type-var]
 
     def run(self, value: float) -> tuple[str, str]:
         """(name of the cell, label of the option) whose returns this value has."""
@@ -52,9 +52,9 @@ class Sweep:
 
 SWEEPS = (
     Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST)),
-    Sweep("vgm2p", "softness", (0.1, 0.25, 0.5, 1.2, 3.0)),
     Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016)),
     Sweep("vgm2p", "selection", (0.5, 0.75, 0.9, 0.96, 0.984)),
+    Sweep("vgm2p", "habit", (10, 30, 100, 300)),
     Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0)),
     Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5)),
     Sweep("td3_bc", "weight", (0.4, 1.0, 2.5, 6.0, 13.0)),

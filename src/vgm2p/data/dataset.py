@@ -80,7 +80,7 @@ class Dataset:
         """What agents observe, with this data's statistics."""
         return TeamView.of(self.state, self.action.shape[1], standardise, padding)
 
-    def replay(self, view: TeamView, sampling: Sampling) -> "Replay":
+    def replay(self, view: TeamView, sampling: Sampling, codec: Codec) -> "Replay":
         """The data on the device, ready to be sampled, with rewards summed over the look-ahead.
 
         Rewards are divided by their standard deviation and multiplied by (1 - discount), so that values are
@@ -95,9 +95,17 @@ class Dataset:
         outcome = ((per_row - per_row.mean()) / spread).astype(np.float32)
         halves = np.repeat(_halves(len(self.lengths), sampling.halves), self.lengths, axis=0)
         row, next_row, summed, kept = (jnp.asarray(x) for x in arrays)
-        state, action = jnp.asarray(self.state), jnp.asarray(self.action)
         return Replay(
-            state, action, row, next_row, summed, kept, jnp.asarray(outcome), jnp.asarray(halves), view
+            state=jnp.asarray(self.state),
+            action=jnp.asarray(self.action),
+            row=row,
+            next_row=next_row,
+            reward=summed,
+            discount=kept,
+            outcome=jnp.asarray(outcome),
+            halves=jnp.asarray(halves),
+            habits=Habits.of(self, codec, sampling.habit),
+            view=view,
         )
 
     def best(self, tau: float) -> "Dataset":
@@ -133,6 +141,42 @@ class Dataset:
         )
 
 
+class Habits(NamedTuple):
+    """How each episode's team sets out, its mean action in the first steps: who acted, as far as a log tells.
+
+    Later actions are left out, for they follow from those before: given them, an action would get no credit
+    for what it led to. The transition's own action is left out too.
+    """
+
+    episode: Int[Array, " transitions"]
+    early: Bool[Array, " transitions"]  # among its episode's first steps?
+    total: Float[Array, "episodes n a"]  # sum of the (coded) actions of the first steps
+    seen: Float[Array, " episodes"]  # how many those are
+    mean: Float[Array, "n a"]
+    std: Float[Array, "n a"]
+
+    @staticmethod
+    def of(data: Dataset, codec: Codec, steps: int) -> "Habits":
+        """The habits in a dataset, from the first `steps` of every episode."""
+        early = np.concatenate([np.arange(length) < steps for length in data.lengths])
+        code = np.asarray(codec.encode(jnp.asarray(data.action))) * early[:, None, None]
+        total = np.add.reduceat(code, data._first, axis=0, dtype=np.float64)
+        seen = np.minimum(data.lengths, steps)
+        average, weight = total / np.maximum(seen, 1)[:, None, None], data.lengths / data.lengths.sum()
+        mean = np.einsum("e,ena->na", weight, average)
+        std = np.sqrt(np.einsum("e,ena->na", weight, np.square(average - mean)))
+        episode = np.repeat(np.arange(len(data.lengths)), data.lengths)
+        floats = (jnp.asarray(x, jnp.float32) for x in (total, seen, mean, std + 1e-6))
+        return Habits(jnp.asarray(episode), jnp.asarray(early), *floats)
+
+    def sample(self, index: Int[Array, " b"], code: Float[Array, "b n a"]) -> Float[Array, "b n a"]:
+        """Each transition's habit, standardised; 0 where no other action tells it. `code`: its own action."""
+        episode, own = self.episode[index], self.early[index].astype(jnp.float32)
+        others = (self.seen[episode] - own)[:, None, None]
+        average = (self.total[episode] - own[:, None, None] * code) / jnp.maximum(others, 1.0)
+        return jnp.where(others > 0, (average - self.mean) / self.std, 0.0)
+
+
 class Replay(NamedTuple):
     """A dataset on the device; `sample` draws transitions uniformly."""
 
@@ -144,6 +188,7 @@ class Replay(NamedTuple):
     discount: Float[Array, " transitions"]
     outcome: Float[Array, " transitions"]  # the episode's return, standardised over transitions
     halves: Bool[Array, "transitions h"]  # is its episode in each random half?
+    habits: Habits
     view: TeamView
 
     def sample(self, codec: Codec, batch: int, key: PRNGKeyArray) -> Transition:
@@ -161,6 +206,7 @@ class Replay(NamedTuple):
             next_state=self.view.state(following),
             outcome=self.outcome[index],
             halves=self.halves[index],
+            habit=self.habits.sample(index, action),
         )
 
 
