@@ -238,7 +238,7 @@ class LinearAdvantage:
 
     A dataset is often the log of many teams. There an action tells which team acts, and so what it will
     earn, whatever the action does: without knowing the team, slopes point from team to team, and what lies
-    between two gaits need not walk. So all three are told the team's habit, its mean action in the first
+    between two gaits need not walk. So all three can be told the team's habit, its mean action in the first
     steps of the episode. Deviations from a team's own mean are its exploration, which follows from nothing.
 
     A slope holds near the actions it was fitted to. So values, labels and policy all see the better
@@ -253,7 +253,7 @@ class LinearAdvantage:
     """Values and policy learn only from episodes whose return reaches this expectile; None: from all."""
     slopes: int = 8
     """How many are fitted, each to its half of the episodes."""
-    habit: int = 100
+    habit: int = 0
     """First steps of an episode whose mean action tells values which team acts; 0: they are not told."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
@@ -330,7 +330,7 @@ class CentralAdvantage:
     """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
     selection: float | None = 0.8
     """Values and policy learn only from episodes whose return reaches this expectile; None: from all."""
-    habit: int = 100
+    habit: int = 0
     """First steps of an episode whose mean action tells values which team acts; 0: they are not told."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""

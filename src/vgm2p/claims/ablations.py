@@ -4,6 +4,7 @@ docs/method.md states each choice; this is what backs it.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,36 @@ def _flow(**fields: Any) -> Fields:
     return _of(flow=MeanFlow(**fields))
 
 
-def _ahead(kind: Callable[..., Any], **fields: Any) -> Fields:
-    """A learner that looks ahead as far as the team's own."""
-    own = lambda team: VALUES.get(team, LinearAdvantage())  # noqa: E731
-    return lambda team: {"values": kind(discount=own(team).discount, lookahead=own(team).lookahead, **fields)}
+def _own(team: str) -> LinearAdvantage:
+    """The team's values."""
+    return VALUES.get(team, LinearAdvantage())
+
+
+def _values(**fields: Any) -> Fields:
+    """The team's values with fields changed."""
+    return lambda team: {"values": replace(_own(team), **fields)}
+
+
+def _ahead(kind: Callable[..., Any], *names: str) -> Fields:
+    """Another learner that looks ahead as far as the team's own and has these fields of it too."""
+    shared = ("discount", "lookahead", *names)
+    return lambda team: {"values": kind(**{name: getattr(_own(team), name) for name in shared})}
+
+
+def _told_otherwise(team: str) -> dict[str, Any]:
+    """Values that are told which team acts where the team's own are not, and the other way about."""
+    return {"values": replace(_own(team), habit=0 if _own(team).habit else 100)}
 
 
 CHOICES: dict[str, dict[str, Fields]] = {
     "label: one for the team": {
         "each agent's own share": _of(label="local"),
-        "of a central critic": _ahead(CentralAdvantage),
+        "of a central critic": _ahead(CentralAdvantage, "habit"),
     },
-    "values: linear, told the team, eight slopes, better episodes": {
-        "not told the team": _ahead(LinearAdvantage, habit=0),
-        "one slope": _ahead(LinearAdvantage, slopes=1),
-        "all episodes": _ahead(LinearAdvantage, selection=None),
+    "values: linear, told the team on hoppers only, eight slopes, better episodes": {
+        "told on the others only": _told_otherwise,
+        "one slope": _values(slopes=1),
+        "all episodes": _values(selection=None),
         "rewards less V(s)": _ahead(ReturnToGo),
         "mixed critics, TD": _of(values=MixedIQL()),
         "the whole episode's return": _of(values=EpisodeReturn()),

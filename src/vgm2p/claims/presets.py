@@ -10,8 +10,9 @@ from vgm2p.runs import Experiment
 from vgm2p.tasks import task
 from vgm2p.values import LinearAdvantage
 
-# HalfCheetah never ends early; hoppers differ in when they fall, so their values see the whole episode.
-VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000)}  # other teams: the defaults
+# Hoppers earn until they fall: their values see the whole episode, and which team acts, for what lies between
+# two gaits falls. Episodes of the other teams do not end early; they have the defaults.
+VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000, habit=100)}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Preset:
     def algorithm(self, method: str, team: str, **fields: Any) -> Algorithm:
         """The method with the preset's networks, its other fields as given, or the defaults.
 
-        What learns `LinearAdvantage` learns it with the team's discount and look-ahead.
+        What learns `LinearAdvantage` learns it with the team's discount, look-ahead and habit.
         """
         default = ALGORITHMS[method]()
         if team in VALUES and isinstance(getattr(default, "values", None), LinearAdvantage):

@@ -1,6 +1,5 @@
 """What a report can find: records of claims in a results folder, and run folders wherever they are."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from vgm2p.claims.grid import read_record
 from vgm2p.command import command
 from vgm2p.data.store import read_json
 from vgm2p.errors import InputError
-from vgm2p.runs import algorithm_name, changed_fields, experiment_from, read_lines
+from vgm2p.runs import algorithm_name, experiment_from, read_lines
 from vgm2p.stats import mean_and_interval
 
 Curve = tuple[Float[ndarray, " k"], Float[ndarray, "seeds k"]]  # updates, every seed's mean return at them
@@ -40,7 +39,6 @@ class Run:
     folder: str
     task: str
     algorithm: str
-    fields: dict[str, Any]
     command: str
     status: str
     finished: bool
@@ -93,7 +91,6 @@ def _run(folder: Path) -> Run:
         folder=str(folder),
         task=experiment.task,
         algorithm=algorithm_name(experiment.algorithm),
-        fields=changed_fields(experiment.algorithm),
         command=command(experiment),
         status="finished" if result else _status(folder, experiment.updates),
         finished=result is not None,
@@ -110,6 +107,6 @@ def _status(folder, updates) -> str:
     """Of a run without a result: why it stopped, or how far it came."""
     failure = folder / "failure.json"
     if failure.exists():
-        return f"failed: {json.loads(failure.read_text())['error']}"
+        return f"failed: {read_json(failure)['error']}"
     lines = read_lines(folder / "metrics.jsonl")
     return f"unfinished: {lines[-1]['step'] if lines else 0:,} of {updates:,} updates"
