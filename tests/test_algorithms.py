@@ -399,7 +399,8 @@ def spied_loss(algorithm, rows=40):
 
     class Spy(MeanFlow):
         def loss(self, u, sample, condition, target, *rest):
-            seen.update(sample=sample, good=condition[1][..., 0], target=target)
+            label, log_strength = jnp.moveaxis(condition[1], -1, 0)
+            seen.update(sample=sample, good=label, strength=jnp.exp(log_strength), target=target)
             return super().loss(u, sample, condition, target, *rest)
 
     algorithm = replace(algorithm, flow=Spy(tangent="ema"))
@@ -420,6 +421,35 @@ def test_unconditional_rows_have_equal_times_and_plain_targets():
     np.testing.assert_array_equal(seen["sample"].t[null], seen["sample"].r[null])
     np.testing.assert_array_equal(seen["target"][null], seen["sample"].v[null])
     assert (seen["target"][~null] != seen["sample"].v[~null]).any()
+
+
+def test_a_share_of_the_good_rows_learns_strengths_above_1_with_and_without_r_equal_to_t():
+    """40 rows: 8 of any action, 12 good anchors and 20 good others; a quarter of each learns more than 1."""
+    seen, _ = spied_loss(VGM2P(guided_share=0.25, guidance_max=3.0, **VALUED))
+    guided = np.flatnonzero(seen["strength"][:, 0] != 1)
+    np.testing.assert_array_equal(guided, np.arange(20 - 3, 20 + 5))
+    assert (seen["strength"][guided] > 1).all()
+    assert (seen["strength"] <= 3).all()
+    plain = np.delete(np.arange(40), guided)
+    np.testing.assert_array_equal(seen["target"][plain], seen["sample"].v[plain])
+    assert (seen["target"][guided] != seen["sample"].v[guided]).all(-1).any(0).all()
+
+
+def test_bad_actions_may_be_a_class_of_their_own_which_nothing_guides():
+    seen, batch = spied_loss(VGM2P(negatives=True, guided_share=1.0, **VALUED))
+    z, v, t, _ = seen["sample"]
+    actions, label = np.asarray(z - t[..., None] * v), np.asarray(seen["good"][:, 0])
+    for half, named in zip(np.split(np.asarray(batch.action), 2), (1.0, -1.0), strict=True):
+        assert (label == named).sum() > 5
+        gaps = np.abs(actions[label == named][:, None] - half[None]).max((2, 3)).min(1)
+        np.testing.assert_allclose(gaps, 0, atol=1e-5)
+    bad = label == -1
+    np.testing.assert_array_equal(seen["target"][bad], v[bad])
+
+
+def test_a_guided_share_that_is_none_is_refused():
+    with pytest.raises(InputError, match=r"guided_share 0\.0 must be above 0 and at most 1"):
+        VGM2P(guided_share=0.0)
 
 
 def test_the_good_flow_is_trained_on_good_actions_only():

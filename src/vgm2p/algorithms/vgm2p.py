@@ -85,6 +85,8 @@ class VGM2P:
         if not 1.0 <= self.guidance <= most:
             limit = "" if self.guidance_max is None else f" and at most guidance_max, {self.guidance_max}"
             raise InputError(f"guidance {self.guidance} must be at least 1{limit}")
+        if not 0.0 < self.guided_share <= 1.0:
+            raise InputError(f"guided_share {self.guided_share} must be above 0 and at most 1")
         if not 0.0 < self.null_share < self.flow.anchors:
             raise InputError(
                 f"null_share {self.null_share} must be above 0 and below flow.anchors, {self.flow.anchors}: "
@@ -154,7 +156,7 @@ class VGM2P:
 
         Any rows of the batch train the unconditional flow, at r = t, the only times at which it is ever
         asked. The others are drawn anew from the good ones, so that none is spent on the bad. Guided rows
-        learn strengths above 1, the other good ones w = 1, for which v_g = v: they need no slow velocity.
+        learn strengths above 1, the other good ones w = 1, for which v_g = v.
         """
         pick_key, draw_key, strength_key = jax.random.split(key, 3)
         rows = len(good) // self.pool
