@@ -6,7 +6,7 @@ BIN := .venv/bin
 demo: .venv/ready  ## learn, score, draw and film a team: about ten minutes on two cores
 	$(BIN)/vgm2p demo
 
-test: .venv/ready  ## the test suite, without the tests marked slow
+test: .venv/ready  ## the test suite, without the tests marked slow or browser
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow and not browser"
 
 check: .venv/ready  ## lint and types

@@ -134,6 +134,18 @@ def test_tables_without_a_record_say_how_to_make_it(tmp_path, capsys):
     assert "run the claim without --table-only" in message
 
 
+@pytest.mark.parametrize("option", [["--preset", "paper"], ["--marl-eval", "scores.json"]])
+def test_what_is_for_the_table_alone_is_refused_elsewhere(option, capsys):
+    assert "are for the table" in fails(["claims", "sensitivity", "--table-only", *option], capsys)
+
+
+def test_marl_evals_form_says_what_it_holds(tmp_path, capsys):
+    record, path = str(ROOT / "results/table.jsonl"), tmp_path / "scores.json"
+    main(["claims", "table", "--table-only", "--record", record, "--marl-eval", str(path)])
+    assert "sets on which all of vgm2p, bc," in " ".join(capsys.readouterr().out.split())
+    assert list(json.loads(path.read_text())) == ["twin"]
+
+
 def test_tables_of_a_record_are_printed(capsys):
     main(["claims", "table", "--table-only", "--record", str(ROOT / "results/table.jsonl")])
     assert "| 3hopper-medium | 703 ± 76 |" in capsys.readouterr().out

@@ -157,9 +157,12 @@ def test_every_number_leads_to_the_command_that_makes_it(page):
 
 
 def test_no_id_stands_twice_but_equal_parts_of_figures(page):
-    html = re.sub(r"<svg.*?</svg>", "", page.read_text(), flags=re.S)
-    ids = re.findall(r' id="([^"]+)"', html)
+    html = page.read_text()
+    ids = re.findall(r' id="([^"]+)"', re.sub(r"<svg.*?</svg>", "", html, flags=re.S))
     assert len(ids) == len(set(ids))
+    parts: dict[str, str] = {}
+    for part, name in re.findall(r'(<(?:path|clipPath) id="([^"]+)".*?(?:/>|</clipPath>))', html, flags=re.S):
+        assert parts.setdefault(name, part) == part
 
 
 def test_runs_that_failed_or_were_left_are_listed(page):
@@ -180,7 +183,10 @@ def test_every_claim_on_record_has_its_section(page):
 
 
 def test_a_report_of_nothing_says_what_is_missing(tmp_path, capsys):
-    for args, told in ((["--results", str(tmp_path)], "table.jsonl"), ([str(tmp_path)], "experiment.json")):
+    for args, told in (
+        (["--results", str(tmp_path)], "no table.jsonl"),
+        ([str(tmp_path)], "experiment.json"),
+    ):
         with pytest.raises(SystemExit):
             main(["report", *args, "-o", str(tmp_path / "report.html")])
         assert told in " ".join(capsys.readouterr().err.split())
@@ -188,21 +194,53 @@ def test_a_report_of_nothing_says_what_is_missing(tmp_path, capsys):
 
 
 def test_methods_are_told_apart_without_colour():
-    looks = [(str(style.dashes), style.marker) for style in figures.STYLES.values()]
-    assert len(set(looks)) == len(looks)
+    samples = [re.sub("#[0-9a-f]{6}|currentColor", "", figures.sample(name)) for name in figures.STYLES]
+    assert len(set(samples)) == len(samples)
+
+
+def test_a_run_of_another_version_is_named(own_runs, tmp_path, capsys):
+    shutil.copytree(own_runs / "ended", tmp_path / "old")
+    record = json.loads((tmp_path / "old/experiment.json").read_text())
+    record["algorithm"]["gone"] = 1
+    (tmp_path / "old/experiment.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path / "old"), "-o", str(tmp_path / "report.html")])
+    assert f"can't read the run in {tmp_path / 'old'}" in capsys.readouterr().err
+
+
+def test_a_folder_named_twice_is_shown_once(own_runs, tmp_path):
+    main(["report", str(own_runs), str(own_runs / "left"), "-o", str(tmp_path / "report.html")])
+    assert "1 of 3 runs have finished" in (tmp_path / "report.html").read_text()
 
 
 def test_aims_are_judged_by_the_numbers(results):
     found = Results([json.loads(x) for x in (results / "table.jsonl").read_text().splitlines()])
     best, each, published, one_step, many = aims.of_table(found)
     assert best.holds is None  # one cell is missing
-    assert each.holds
+    assert each.holds is None
     assert not published.holds
     assert one_step.holds
     assert many.holds
     behind = [x | {"returns": [0.0]} for x in lines(table.cells()) if x["algorithm"] == "vgm2p"]
     others = [x for x in lines(table.cells()) if x["algorithm"] != "vgm2p"]
     assert [aim.holds for aim in aims.of_table(Results(behind + others))] == [False] * 5
+    whole = aims.of_table(Results(lines(table.cells())))
+    assert [aim.holds for aim in whole] == [True, True, False, True, True]
+
+
+def test_no_aim_holds_before_its_rivals_have_run():
+    alone = [x for x in lines(table.cells()) if x["algorithm"] == "vgm2p"]
+    best, each, _, _, many = aims.of_table(Results(alone))
+    assert best.holds is each.holds is many.holds is None
+    assert all(aim.holds is None for aim in aims.judged([], [], {}))
+
+
+def test_the_sensitivity_aim_asks_for_every_swept_coefficient():
+    content = lines(sensitivity.cells())
+    assert aims.of_sensitivity(content)[0].holds
+    assert aims.of_sensitivity([x for x in content if "habit" not in x["name"]])[0].holds is None
+    worse = [x | {"returns": [0.0]} if x["name"] == "vgm2p-quantile-0.5" else x for x in content]
+    assert aims.of_sensitivity(worse)[0].holds is False
 
 
 def test_efficiency_aims_are_ratios_within_one_record():

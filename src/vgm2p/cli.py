@@ -385,9 +385,9 @@ class Claims:
 
     table: every method on four sets, the main seven on all twelve; many hours of two cores.
 
-    sensitivity: each coefficient of VGM²P, mac_flow, omiga and td3_bc over a thirtyfold range; hours.
+    sensitivity: four coefficients of VGM²P and its rivals' own, over thirtyfold ranges; hours.
 
-    ablations: each choice of ours beside what else could have been chosen, on three sets; hours.
+    ablations: choices of ours beside what else could have been chosen, on three sets; hours.
 
     efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
 
@@ -413,9 +413,11 @@ class Claims:
         """Run the grid with a bar, then print the tables."""
         from vgm2p.claims import ablations, efficiency, presets, sensitivity, table
         from vgm2p.claims.grid import read_record, run_grid
-        from vgm2p.claims.marl_eval import marl_eval
+        from vgm2p.claims.marl_eval import ENVIRONMENT, marl_eval
         from vgm2p.data.store import write_json
 
+        if self.claim != "table" and (self.preset != "cpu" or self.marl_eval):
+            raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
         name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
         record = self.record or Path(f"results/{name}.{'json' if self.claim == 'efficiency' else 'jsonl'}")
         module = {
@@ -442,6 +444,10 @@ class Claims:
         if self.marl_eval:
             scores = marl_eval(table.Results(read_record(record)), table.MAIN)
             write_json(self.marl_eval, scores)
+            sets = scores[ENVIRONMENT]
+            out.print(
+                f"wrote {self.marl_eval}: {len(sets)} sets on which all of {', '.join(table.MAIN)} have run"
+            )
         if failures:
             raise InputError("these cells failed: " + "; ".join(failures))
 

@@ -103,7 +103,7 @@ def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) ->
     """Train, evaluate and save into `folder`, going on where an earlier run of the same stopped.
 
     Returns the content of `result.json`. Raises InputError if the folder holds another experiment,
-    NonFiniteLoss if a metric is not a number (the last good checkpoint stays).
+    NonFiniteError if a metric is not a number (the last good checkpoint stays).
     """
     watcher = watcher or Watcher()
     setup = prepare(experiment)
@@ -111,6 +111,7 @@ def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) ->
     _claim(folder, record)
     keys, updates = seed_keys(experiment.seeds), experiment.updates
     states, seconds = _restore(experiment, setup, folder, keys)
+    (folder / "failure.json").unlink(missing_ok=True)
     step, saved, began = int(states.step[0]), time.monotonic(), time.monotonic()
     spent = lambda: seconds + time.monotonic() - began  # noqa: E731
     while True:

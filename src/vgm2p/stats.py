@@ -33,9 +33,14 @@ def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tupl
 
 
 def mean_and_interval(values: Float[ndarray, " seeds"]) -> str:
-    """ "700 [600, 800]": the mean over seeds and its interval."""
-    low, high = interval(values)
-    return f"{np.mean(values):.0f} [{low:.0f}, {high:.0f}]"
+    """The mean over seeds and its interval, "700 [600, 800]"; "not run" of none."""
+    return told(float(np.mean(values)), interval(values), 0) if len(values) else "not run"
+
+
+def told(value: float, bounds: tuple[float, float], digits: int = 2) -> str:
+    """A value with its interval, "0.70 [0.60, 0.80]", or alone if that is not known."""
+    low, high = (f"{bound:.{digits}f}" for bound in bounds)
+    return f"{value:.{digits}f}" if np.isnan(bounds[0]) else f"{value:.{digits}f} [{low}, {high}]"
 
 
 def normalise(scores: Float[ndarray, " k"], random: float, good: float) -> Float[ndarray, " k"]:
@@ -60,12 +65,13 @@ def stratified_interval(
     """Interval of `statistic(*methods)`, each drawn again within its tasks; a fixed seed decides.
 
     The statistic is asked once, for all draws: seeds are the last axis of its arrays, draws one before it.
+    Axes before the seeds, such as values of a coefficient, are drawn together: they are the same seeds.
     nan if any task has but one seed, or there are no tasks: drawing that again tells nothing.
     """
-    if not all(methods) or any(len(seeds) < 2 for tasks in methods for seeds in tasks):
+    if not all(methods) or any(np.shape(seeds)[-1] < 2 for tasks in methods for seeds in tasks):
         return float("nan"), float("nan")
     rng = np.random.default_rng(0)
-    again = [[rng.choice(seeds, (DRAWS, len(seeds))) for seeds in tasks] for tasks in methods]
+    again = [[_draw(rng, np.asarray(seeds)) for seeds in tasks] for tasks in methods]
     tail = (1 - confidence) / 2
     low, high = np.quantile(statistic(*again), [tail, 1 - tail])
     return float(low), float(high)
@@ -87,6 +93,12 @@ def probability_of_improvement(
     return float(statistic(ours, theirs)), *stratified_interval(
         statistic, ours, theirs, confidence=confidence
     )
+
+
+def _draw(rng, seeds):
+    """Seeds [..., n] drawn again, DRAWS times: [..., DRAWS, n]."""
+    n = seeds.shape[-1]
+    return seeds[..., rng.integers(n, size=(DRAWS, n))]
 
 
 def _wins(x, y):

@@ -120,6 +120,11 @@ def reference() -> dict:
     return json.loads((files("vgm2p") / "reference_scores.json").read_text())
 
 
+def published(name: str) -> float | None:
+    """The return that VGM²P's paper is said to report on the set that this twin is of, if any was found."""
+    return reference()["scores"]["VGM2P"][task(name).team].get(task(name).tier)
+
+
 def nearest_published(team: str, returns: Float[ndarray, " e"]) -> tuple[str, dict]:
     """The published set of that team whose mean and spread of return are nearest, and its statistics."""
     sets = reference()["datasets"][team]

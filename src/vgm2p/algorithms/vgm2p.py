@@ -12,7 +12,7 @@ borrowed and chosen stands in docs/method.md.
 | equation | here |
 |---|---|
 | y = 1[A_tot >= delta] | `label_rows` |
-| v_g = v + (1 - 1/w) (u_ema(z, t, t, good, w) - u_ema(z, t, t, any)) on good rows, v on any | `_guided` |
+| v_g = v + (1 - 1/w) (u_ema(z, t, t, good, w) - u_ema(z, t, t, any)) on guided rows, else v | `policy_loss` |
 | min E [u + (t - r) sg(du/dt) - sg(v_g)]^2 | `policy_loss` |
 | a_i = clip(e_i - u_ema(e_i, 1, 0, o_i, good, w)), e_i ~ noise N(0, I) | `act` |
 """
@@ -58,7 +58,7 @@ class VGM2P:
     """Strength w: 1 clones the good, more goes on from any towards good. (execution), or trained for alone
     if guidance_max is None."""
     guidance_max: float | None = 2.0
-    """Trained for every w in [1, this], drawn log-uniform per row and agent, so that any may be asked for."""
+    """Some good rows learn every w in [1, this], drawn log-uniform for each, so that any may be asked for."""
     guided_share: float = 0.4
     """Share of the good rows that learn such strengths; the others learn w = 1. (if guidance_max is set)"""
     pool: int = 4

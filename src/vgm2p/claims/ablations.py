@@ -1,4 +1,4 @@
-"""Our own choices in VGM²P, each beside what else could have been chosen, on one set per team size (6, 3, 2).
+"""Choices of ours in VGM²P beside what else could have been chosen, on one set per team size (6, 3, 2).
 
 docs/method.md states each choice; this is what backs it.
 """
@@ -61,9 +61,9 @@ CHOICES: dict[str, dict[str, Fields]] = {
         "told on the others only": _told_otherwise,
         "one slope": _values(slopes=1),
         "all episodes": _values(selection=None),
-        "rewards less V(s)": _ahead(ReturnToGo),
-        "mixed critics, TD": _of(values=MixedIQL()),
-        "the whole episode's return": _of(values=EpisodeReturn()),
+        "rewards less V(s), all episodes": _ahead(ReturnToGo),
+        "mixed critics, TD, all episodes": _of(values=MixedIQL()),
+        "the whole episode's return, all episodes": _of(values=EpisodeReturn()),
     },
     "loss: no adaptive weight, p = 0": {"p = 0.5": _flow(power=0.5), "p = 1": _flow(power=1.0)},
     "tangent: the slow network's": {
@@ -111,4 +111,4 @@ def tables(record: Path) -> str:
 
 def _text(lines, name, cell) -> str:
     seeds = [np.mean(x["returns"]) for x in lines if (x["task"], x["name"]) == (name, cell)]
-    return mean_and_interval(np.array(seeds)) if seeds else "not run"
+    return mean_and_interval(np.array(seeds))

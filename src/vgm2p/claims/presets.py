@@ -11,7 +11,7 @@ from vgm2p.tasks import task
 from vgm2p.values import LinearAdvantage
 
 # Hoppers earn until they fall: their values see the whole episode, and which team acts, for what lies between
-# two gaits falls. Episodes of the other teams do not end early; they have the defaults.
+# two gaits falls. Other teams' episodes hardly ever end early; they have the defaults.
 VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000, habit=100)}
 
 

@@ -1,4 +1,4 @@
-"""How much hangs on a coefficient: each that VGM²P has, and its rivals', over a thirtyfold range.
+"""How much hangs on a coefficient: four of VGM²P's and its rivals' own, over a thirtyfold range.
 
 A number per coefficient: the worst mean return in the range over the best, on the scale from random actions
 (0) to good data (1), averaged over sets. 1: it does not matter; 0: a wrong value is as bad as chance.
@@ -15,7 +15,7 @@ from vgm2p.algorithms import VGM2P, OmigaPolicy
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.claims.grid import Cell, label, read_record
 from vgm2p.claims.presets import CPU
-from vgm2p.stats import Scores, normalise, stratified_interval
+from vgm2p.stats import Scores, normalise, stratified_interval, told
 from vgm2p.tasks import task
 from vgm2p.values import LinearAdvantage
 
@@ -43,6 +43,13 @@ class Sweep:
                 return replace(default, values=replace(values, alpha=value))
         return replace(default, **changed)  # type: ignore[type-var]
 
+    @property
+    def scale(self) -> tuple[str, list[float]]:
+        """A figure's axis and where the values lie on it: of `selection`, what it leaves."""
+        if self.coefficient == "selection":
+            return "1 - selection", [round(1 - value, 3) for value in self.values]
+        return self.coefficient, list(self.values)
+
     def run(self, value: float) -> tuple[str, str]:
         """(name of the cell, label of the option) whose returns this value has."""
         if self.coefficient == "guidance":
@@ -53,7 +60,7 @@ class Sweep:
 SWEEPS = (
     Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST)),
     Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016)),
-    Sweep("vgm2p", "selection", (0.5, 0.75, 0.9, 0.96, 0.984)),
+    Sweep("vgm2p", "selection", (0.5, 0.75, 0.9, 0.96, 0.984)),  # thirtyfold in 1 - selection
     Sweep("vgm2p", "habit", (10, 30, 100, 300)),
     Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0)),
     Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5)),
@@ -81,31 +88,30 @@ def tables(record: Path) -> str:
     rows = ["| method | coefficient | mean score at each value | worst / best |", "|---|---|---|---|"]
     for sweep in SWEEPS:
         scores = sweep_scores(lines, sweep)
-        if not scores:
-            rows.append(f"| {sweep.method} | {sweep.coefficient} | not run | |")
-            continue
-        shown = ", ".join(
-            f"{value:g}: {np.mean([seeds.mean() for seeds in found]):.2f}"
-            for value, found in zip(sweep.values, scores, strict=True)
-        )
-        low, high = stratified_interval(worst_over_best, *scores)
-        ratio = f"{worst_over_best(*scores):.2f} [{low:.2f}, {high:.2f}]"
-        rows.append(f"| {sweep.method} | {sweep.coefficient} | {shown} | {ratio} |")
+        means = np.mean([seeds.mean(-1) for seeds in scores], axis=0) if scores else []
+        shown = ", ".join(f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means, strict=False))
+        rows.append(f"| {sweep.method} | {sweep.coefficient} | {shown} | {ratio(scores)} |")
     return "\n".join(rows)
 
 
-def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Scores]:
-    """For each value, the normalised mean return of every seed by set; nothing if any of them has not run."""
+def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Float[ndarray, "values seeds"]]:
+    """For each set, every seed's normalised mean return at each value; nothing if any of them has not run."""
     scores = [_scores(lines, *sweep.run(value)) for value in sweep.values]
-    return scores if all(len(found) == len(SETS) for found in scores) else []
+    whole = all(len(found) == len(SETS) for found in scores)
+    return [np.array(seeds) for seeds in zip(*scores, strict=True)] if whole else []
 
 
-def worst_over_best(*values: Scores) -> Float[ndarray, ""]:
+def worst_over_best(sets: list[Float[ndarray, "values *draws seeds"]]) -> Float[ndarray, "*draws"]:
     """Mean over sets of the lowest mean over seeds at any value, over the highest; at least 0."""
-    means = np.array(
-        [[np.mean(seeds, axis=-1) for seeds in tasks] for tasks in values]
-    )  # [values, sets, ...]
-    return np.mean(np.maximum(means.min(0), 0.0) / np.maximum(means.max(0), 1e-9), axis=0)
+    means = [seeds.mean(-1) for seeds in sets]
+    return np.mean([np.maximum(x.min(0), 0.0) / np.maximum(x.max(0), 1e-9) for x in means], axis=0)
+
+
+def ratio(sets: list[Float[ndarray, "values seeds"]]) -> str:
+    """Worst over best with its interval, which lies low: drawing again spreads lowest and highest apart."""
+    if not sets:
+        return "not run"
+    return told(float(worst_over_best(sets)), stratified_interval(worst_over_best, sets))
 
 
 def _scores(lines, name, option) -> Scores:

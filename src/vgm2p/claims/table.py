@@ -14,8 +14,9 @@ from vgm2p.stats import (
     normalise,
     probability_of_improvement,
     stratified_interval,
+    told,
 )
-from vgm2p.tasks import TASKS, reference, task
+from vgm2p.tasks import TASKS, published, task
 
 MAIN = ("vgm2p", "bc", "meanflow_bc", "filtered_bc", "omiga", "mac_flow", "diffusion_bc")  # on every set
 FOUR = tuple(  # where every method runs
@@ -109,16 +110,16 @@ def _returns(found, names, methods) -> str:
     for name in names:
         line = found.data(name)
         data = f"{line['data_mean']:.0f} ± {line['data_std']:.0f}" if line else ""
-        texts = [_text(found.seeds(name, method)) for method in methods]
-        published = reference()["scores"]["VGM2P"][task(name).team].get(task(name).tier) or "not found"
-        rows.append("| " + " | ".join([name.removeprefix("twin/"), data, *texts, str(published)]) + " |")
+        texts = [mean_and_interval(found.seeds(name, method)) for method in methods]
+        theirs = str(published(name) or "not found")
+        rows.append("| " + " | ".join([name.removeprefix("twin/"), data, *texts, theirs]) + " |")
     return "\n".join(rows)
 
 
 def _noises(found, options) -> str:
     rows = ["| set | " + " | ".join(MAIN) + " |", "|" + "---|" * (1 + len(MAIN))]
     for name in TASKS:
-        texts = [_text(found.seeds(name, method, options)) for method in MAIN]
+        texts = [mean_and_interval(found.seeds(name, method, options)) for method in MAIN]
         rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
     return "\n".join(rows)
 
@@ -128,13 +129,9 @@ def _asked(found) -> str:
     heads = ["guidance=1.0, steps=1", *asked[1:]]
     rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
     for name in TASKS:
-        texts = [_text(found.seeds(name, "vgm2p", options)) for options in asked]
+        texts = [mean_and_interval(found.seeds(name, "vgm2p", options)) for options in asked]
         rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
     return "\n".join(rows)
-
-
-def _text(seeds) -> str:
-    return mean_and_interval(seeds) if len(seeds) else "not run"
 
 
 def _aggregates(found) -> str:
@@ -142,8 +139,8 @@ def _aggregates(found) -> str:
     rows = ["| method | the four sets | all twelve | P(vgm2p is better) |", "|---|---|---|---|"]
     for method in ALGORITHMS:
         middles = [_middle(found, list(names), method) for names in (FOUR, TASKS)]
-        p, low, high = (0.5, 0.5, 0.5) if method == "vgm2p" else found.improvement(method)
-        chance = "" if method == "vgm2p" else f"{p:.2f} [{low:.2f}, {high:.2f}]"
+        p, low, high = found.improvement(method)
+        chance = "" if method == "vgm2p" else "not run" if np.isnan(p) else told(p, (low, high))
         rows.append("| " + " | ".join([method, *middles, chance]) + " |")
     return "\n".join(rows)
 
@@ -152,5 +149,4 @@ def _middle(found, names, method) -> str:
     normal = found.normalised(names, method)
     if len(normal) < len(names):
         return f"{len(normal)} of {len(names)} sets run"
-    low, high = stratified_interval(interquartile_mean, normal)
-    return f"{interquartile_mean(normal):.2f} [{low:.2f}, {high:.2f}]"
+    return told(float(interquartile_mean(normal)), stratified_interval(interquartile_mean, normal))

@@ -144,8 +144,9 @@ class Dataset:
 class Habits(NamedTuple):
     """How each episode's team sets out, its mean action in the first steps: who acted, as far as a log tells.
 
-    Later actions are left out, for they follow from those before: given them, an action would get no credit
-    for what it led to. The transition's own action is left out too.
+    The transition's own action is left out. Actions after the first steps are left out too, for they follow
+    from those before: given them, an action would get no credit for what it led to. (Within the first steps
+    later ones still tell a little of that.)
     """
 
     episode: Int[Array, " transitions"]

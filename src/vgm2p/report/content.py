@@ -63,14 +63,17 @@ def records(results: Path) -> Records:
 
 
 def runs(folders: list[Path]) -> list[Run]:
-    """Every run at or below the folders, in the order of their names. InputError for a folder without any."""
-    found = []
+    """Every run at or below the folders, in the order of their names.
+
+    Raises InputError for a folder without any, and, naming it, for a run that can't be read.
+    """
+    paths: list[Path] = []
     for folder in folders:
-        paths = sorted(folder.rglob("experiment.json"))
-        if not paths:
+        found = sorted(path.parent for path in folder.rglob("experiment.json"))
+        if not found:
             raise InputError(f"there is no run at or below {folder}: no experiment.json")
-        found += [_run(path.parent) for path in paths]
-    return found
+        paths += found
+    return [_run(path) for path in dict.fromkeys(paths)]
 
 
 def curve_of(lines: list[dict]) -> Curve:
@@ -82,7 +85,12 @@ def curve_of(lines: list[dict]) -> Curve:
 
 def _run(folder: Path) -> Run:
     record = read_json(folder / "experiment.json")
-    experiment = experiment_from(record)
+    try:
+        experiment = experiment_from(record)
+    except (InputError, KeyError) as error:
+        raise InputError(
+            f"can't read the run in {folder} ({error}): leave it out or train it again"
+        ) from error
     evaluations = read_lines(folder / "evaluations.jsonl")
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else None
     means = np.array([np.mean(line["returns"], axis=1) for line in evaluations]).T  # [seeds, k]

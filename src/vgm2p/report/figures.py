@@ -1,7 +1,7 @@
 """The page's figures: SVG text without a file around it, in the page's own font and ink.
 
 Drawn with matplotlib in two stand-in colours that become CSS afterwards, so that a figure follows the page
-from light to dark. What a figure shows stands in a table too.
+from light to dark.
 """
 
 import io
@@ -69,10 +69,9 @@ def curves(found: dict[str, Curve], data: float | None) -> str:
     """Return over updates: mean over seeds, a band from the lowest to the highest; dotted, the data's."""
     figure, axes = _axes()
     for name, (steps, returns) in found.items():
-        style = STYLES[name]
-        axes.fill_between(steps, returns.min(0), returns.max(0), color=style.color, alpha=0.15, linewidth=0)
-        look = {"color": style.color, "linestyle": style.dashes, "marker": style.marker, "markersize": 3}
-        axes.plot(steps, returns.mean(0), linewidth=2.4 if name == "vgm2p" else 1.4, **look)
+        look = _line(name)
+        axes.fill_between(steps, returns.min(0), returns.max(0), color=look["color"], alpha=0.15, linewidth=0)
+        axes.plot(steps, returns.mean(0), **look)
     if data is not None:
         axes.axhline(data, color=INK, linewidth=0.9, linestyle=":")
     axes.set(xlabel="updates", ylabel="return")
@@ -84,17 +83,13 @@ def profiles(scores: dict[str, Scores]) -> str:
     figure, axes = _axes()
     top = max((float(np.max(seeds)) for tasks in scores.values() for seeds in tasks), default=1.0)
     thresholds = np.linspace(0, max(1.2, 1.05 * top), 200)
-    for name, tasks in scores.items():
-        style = STYLES[name]
-        width = 2.4 if name == "vgm2p" else 1.4
-        axes.plot(
-            thresholds, profile(tasks, thresholds), color=style.color, linestyle=style.dashes, linewidth=width
-        )
+    for i, (name, tasks) in enumerate(scores.items()):
+        axes.plot(thresholds, profile(tasks, thresholds), **_line(name), markevery=(3 * i, 40))
     axes.set(xlabel="normalised score", ylabel="share of seeds above", ylim=(-0.03, 1.03))
     return _svg(figure)
 
 
-def sweep(values: Sequence[float], scores: Float[ndarray, "values sets"], name: str) -> str:
+def sweep(name: str, values: Sequence[float], scores: Float[ndarray, "values sets"]) -> str:
     """Normalised score against a coefficient on a logarithmic axis: the mean over sets, and each set thin."""
     figure, axes = _axes()
     for column, marker in zip(scores.T, MARKERS, strict=False):
@@ -126,9 +121,7 @@ def growth(sizes: Sequence[int], found: Mapping[str, Sequence[float]], label: st
     """Costs against a size, both logarithmic."""
     figure, axes = _axes()
     for name, values in found.items():
-        style = STYLES[name]
-        look = {"color": style.color, "linestyle": style.dashes, "marker": style.marker, "markersize": 4}
-        axes.plot(sizes, values, linewidth=2.4 if name == "vgm2p" else 1.4, **look)
+        axes.plot(sizes, values, **_line(name))
     axes.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
@@ -137,11 +130,17 @@ def growth(sizes: Sequence[int], found: Mapping[str, Sequence[float]], label: st
 
 def sample(name: str) -> str:
     """A short piece of a method's line, for a legend in HTML."""
-    color, dashes, _ = STYLES[name]
-    dashed = "" if dashes == "solid" else ' stroke-dasharray="5 3"'
-    stroke = CSS.get(color, color)
-    line = f'<line x1="0" y1="5" x2="26" y2="5" stroke="{stroke}" stroke-width="3"{dashed}/>'
-    return f'<svg width="26" height="10" aria-hidden="true">{line}</svg>'
+    figure, axes = _axes(0.42, 0.16)
+    axes.axis("off")
+    axes.plot([0, 1, 2], [0, 0, 0], **_line(name), markevery=[1])
+    return _svg(figure)
+
+
+def _line(name) -> dict[str, Any]:
+    """How matplotlib draws the line of a method, ours thick."""
+    color, dashes, marker = STYLES[name]
+    look = {"color": color, "linestyle": dashes, "marker": marker, "markersize": 4}
+    return look | {"linewidth": 2.4 if name == "vgm2p" else 1.4}
 
 
 def _axes(width: float = WIDTH, height: float = HEIGHT):
@@ -192,9 +191,7 @@ def _svg(figure) -> str:
     named = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in named else "", svg)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    svg = svg.replace(
-        "<svg ", '<svg aria-hidden="true" ', 1
-    )  # its caption names it; a table tells its numbers
+    svg = svg.replace("<svg ", '<svg aria-hidden="true" ', 1)  # its caption speaks for it
     for stand_in, css in CSS.items():
         svg = svg.replace(stand_in, css)
     return svg.strip()

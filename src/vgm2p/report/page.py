@@ -18,7 +18,7 @@ from vgm2p.report.content import Records, Run, curve_of, records, runs
 from vgm2p.report.figures import Dot
 from vgm2p.runs import experiment_from
 from vgm2p.stats import interquartile_mean, interval, mean_and_interval, stratified_interval
-from vgm2p.tasks import TASKS, reference, task
+from vgm2p.tasks import TASKS, published
 
 
 def write_report(folders: list[Path], results: Path, path: Path) -> None:
@@ -27,10 +27,8 @@ def write_report(folders: list[Path], results: Path, path: Path) -> None:
     Raises InputError if there is nothing to show, or a package is missing.
     """
     record, own = records(results), runs(folders)
-    if not own and not record.table:
-        raise InputError(
-            f"nothing to report: no run folder was named and {results}/table.jsonl does not exist"
-        )
+    if not own and not any(vars(record).values()):
+        raise InputError(f"nothing to report: no run folder was named and {results} holds no table.jsonl")
     html = render(record, own)
     replace_file(path, lambda p: p.write_text(html, encoding="utf-8"))
 
@@ -50,7 +48,7 @@ def render(record: Records, own: list[Run]) -> str:
         css=css,
         js=js,
         legend={name: figures.sample(name) for name in ALGORITHMS},
-        aims=aims.judged(record.table, record.sensitivity, record.efficiency),
+        aims=aims.judged(record.table, record.sensitivity, record.efficiency) if record.table else [],
         scores=_scores(found),
         tables=_tables(found),
         curves=_curves(found),
@@ -63,7 +61,7 @@ def render(record: Records, own: list[Run]) -> str:
         missing=[x for x in table.cells() if found.lines and (x.experiment.task, x.name) not in found.lines],
         runs=own,
         run_curves={run.folder: _run_curve(run) for run in own if run.curve},
-        origins=_origins(record.table, own),
+        origins=_origins(record, own),
     )
 
 
@@ -123,14 +121,14 @@ def _row(found, name, methods) -> dict[str, Any]:
         {
             "method": m,
             "mean": means.get(m),
-            "text": mean_and_interval(s) if len(s) else "not run",
+            "text": mean_and_interval(s),
             "best": m == best,
             "level": bool(len(s)) and m != best and interval(s)[1] >= floor,
         }
         for m, s in seeds.items()
     ]
-    data, published = found.data(name), reference()["scores"]["VGM2P"][task(name).team].get(task(name).tier)
-    return {"set": name.removeprefix("twin/"), "data": data, "cells": cells, "published": published}
+    told = {"set": name.removeprefix("twin/"), "data": found.data(name), "published": published(name)}
+    return told | {"cells": cells}
 
 
 def _curves(found) -> list[dict[str, Any]]:
@@ -153,13 +151,12 @@ def _sweeps(lines) -> list[dict[str, Any]]:
     for sweep in sensitivity.SWEEPS:
         scores = sensitivity.sweep_scores(lines, sweep)
         if scores:
-            means = np.array([[seeds.mean() for seeds in tasks] for tasks in scores])
-            low, high = stratified_interval(sensitivity.worst_over_best, *scores)
-            ratio = f"{sensitivity.worst_over_best(*scores):.2f} [{low:.2f}, {high:.2f}]"
-            svg = figures.sweep(sweep.values, means, sweep.coefficient)
-            shown.append(
-                {"sweep": sweep, "svg": svg, "ratio": ratio, "means": means.mean(1).round(2).tolist()}
+            means = np.array([seeds.mean(-1) for seeds in scores]).T
+            told = ", ".join(
+                f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means.mean(1), strict=True)
             )
+            svg = figures.sweep(*sweep.scale, means)
+            shown.append({"sweep": sweep, "svg": svg, "ratio": sensitivity.ratio(scores), "told": told})
     return shown
 
 
@@ -173,7 +170,7 @@ def _efficiency(found) -> dict[str, Any]:
     batches = {n: [1e3 * x for x in rows] for n, rows in found["batches"].items()}
     notes = (
         (figures.costs(update, "ms per update"), "Training: milliseconds per update, same network sizes."),
-        (figures.costs(decision, "us per decision"), "Acting: microseconds per decision of one team of six."),
+        (figures.costs(decision, "µs per decision"), "Acting: microseconds per decision of one team of six."),
         (
             figures.growth(efficiency.SIZES, agents, "agents", "ms per update"),
             "Training as the number of agents grows.",
@@ -209,10 +206,11 @@ def _cells(found) -> list[dict[str, Any]]:
     ]
 
 
-def _origins(lines, own) -> list[tuple[str, str, int]]:
+def _origins(record, own) -> list[tuple[str, str, int]]:
     """(device, versions in words, how many training seeds or runs) of everything on the page."""
-    told = [(line["device"], line["versions"]) for line in lines] + [
-        (run.device, run.versions) for run in own
-    ]
+    lines = [*record.table, *record.sensitivity, *record.ablations]
+    lines += [record.efficiency] if record.efficiency else []
+    told = [(line["device"], line["versions"]) for line in lines]
+    told += [(run.device, run.versions) for run in own]
     texts = [(device, ", ".join(f"{k} {v}" for k, v in versions.items())) for device, versions in told]
     return [(*text, texts.count(text)) for text in dict.fromkeys(texts)]
