@@ -24,7 +24,7 @@ picture: report  ## the head of the page, for the README; needs Debian's chromiu
 	$(BIN)/python docs/picture.py build/report.html docs/report.png
 
 clips: .venv/ready  ## a film of VGM²P on every set, from the runs of `vgm2p claims table`
-	for run in runs/table/twin/*/vgm2p; do \
+	for run in $$(dirname runs/table/twin/*/vgm2p/result.json); do \
 		$(BIN)/vgm2p play $$run --seconds 6 --video results/clips/$$(basename $$(dirname $$run)).mp4; \
 	done
 

@@ -300,6 +300,16 @@ def test_the_page_opens_without_a_complaint_and_no_text_overflows(browser, page,
 
 
 @pytest.mark.browser
+def test_on_a_phone_the_first_column_leaves_room_for_the_others(browser, page):
+    """It stays in view while the rest scrolls beneath it."""
+    tab, _ = opened(browser, page, 360)
+    widths = tab.locator(".scroll:visible tbody th:first-child").evaluate_all(
+        "heads => heads.map(h => h.offsetWidth / h.closest('.scroll').clientWidth)"
+    )
+    assert max(widths) < 0.6
+
+
+@pytest.mark.browser
 def test_light_and_dark_differ_and_are_readable(browser, page):
     colors = {}
     for scheme in ("light", "dark"):

@@ -118,7 +118,7 @@ def _returns(found, names, methods) -> str:
 
 def _noises(found, options) -> str:
     rows = ["| set | " + " | ".join(MAIN) + " |", "|" + "---|" * (1 + len(MAIN))]
-    for name in TASKS:
+    for name in filter(found.data, TASKS):
         texts = [mean_and_interval(found.seeds(name, method, options)) for method in MAIN]
         rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
     return "\n".join(rows)
@@ -128,7 +128,7 @@ def _asked(found) -> str:
     asked = ["", *(label(options) for options in (*STRENGTHS, TEN_JUMPS))]
     heads = ["guidance=1.0, steps=1", *asked[1:]]
     rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
-    for name in TASKS:
+    for name in filter(found.data, TASKS):
         texts = [mean_and_interval(found.seeds(name, "vgm2p", options)) for options in asked]
         rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
     return "\n".join(rows)
