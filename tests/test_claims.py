@@ -220,6 +220,16 @@ def test_costs_are_measured_and_compared_with_vgm2ps(tmp_path):
     assert "| bc | 1 | 1 | 1 | 1 |" in text
 
 
+def test_time_to_a_score_is_updates_by_the_curve_times_the_cost_of_one():
+    curve = [[2000, 300.0], [4000, 950.0], [6000, 1200.0]]
+    slow = [line("twin/6halfcheetah-medium", "bc", s, 0.0) | {"curve": curve} for s in (0, 1)]
+    never = [line("twin/6halfcheetah-medium", "awr", 0, 0.0) | {"curve": [[2000, 899.0]]}]
+    other = [line("twin/3hopper-medium", "bc", 0, 0.0) | {"curve": curve}]
+    costs = {"bc": {"update": 0.002}, "awr": {"update": 0.002}}
+    found = efficiency.seconds_to_good(table.Results(slow + never + other), costs)
+    assert found == [("6halfcheetah-medium", "bc", 8.0), ("6halfcheetah-medium", "awr", None)]
+
+
 def test_every_coefficient_is_swept_over_at_least_thirtyfold_around_its_default():
     for sweep in sensitivity.SWEEPS:
         ends = np.array([min(sweep.values), max(sweep.values)])

@@ -244,10 +244,10 @@ def test_the_sensitivity_aim_asks_for_every_swept_coefficient():
 
 
 def test_efficiency_aims_are_ratios_within_one_record():
-    cost = {"update": 0.003, "one": 1e-4}
+    cost = {"update": 0.003, "one": 1e-4, "many": 0.01}
     methods = dict.fromkeys(efficiency.METHODS, cost)
-    methods["flow_bc"] = {"update": 0.001, "one": 1e-4}
-    methods["diffusion_bc, 15 steps"] = {"update": 0.001, "one": 2e-3}
+    methods["flow_bc"] = cost | {"update": 0.001}
+    methods["diffusion_bc, 15 steps"] = cost | {"one": 2e-3}
     assert [aim.holds for aim in aims.of_efficiency(methods)] == [True, True, False]
 
 

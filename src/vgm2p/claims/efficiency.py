@@ -15,10 +15,12 @@ import numpy as np
 from vgm2p.actions import Continuous
 from vgm2p.algorithms import ALGORITHMS, CFGRLFlow, DiffusionBC
 from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.claims.table import Results
 from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
 from vgm2p.data.store import read_json, write_json
 from vgm2p.runs import device
+from vgm2p.tasks import task
 from vgm2p.train import advance, init, seed_keys
 from vgm2p.types import Spec
 
@@ -132,6 +134,25 @@ def tables(record: Path) -> str:
     parts.append("Growth with the batch: milliseconds per update")
     parts.append(_growth(BATCHES, found["batches"]))
     return "\n\n".join(parts)
+
+
+def seconds_to_good(
+    found: Results, methods: dict[str, dict[str, float]]
+) -> list[tuple[str, str, float | None]]:
+    """(set, method, seconds of training until the mean return reaches the data's best tenth; None: never).
+
+    Updates until then, by the table's learning curves, times what an update costs here. Costs are of six
+    agents, so it is told of HalfCheetah's sets only.
+    """
+    told: list[tuple[str, str, float | None]] = []
+    for (name, method), lines in found.lines.items():
+        if task(name).team == "6halfcheetah" and method in methods:
+            steps = np.array([step for step, _ in lines[0]["curve"]])
+            means = np.mean([[value for _, value in line["curve"]] for line in lines], axis=0)
+            reached = steps[means >= lines[0]["data_good"]]
+            spent = float(methods[method]["update"] * reached[0]) if len(reached) else None
+            told.append((name.removeprefix("twin/"), method, spent))
+    return told
 
 
 def _method_table(methods) -> str:

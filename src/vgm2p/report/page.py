@@ -53,7 +53,7 @@ def render(record: Records, own: list[Run]) -> str:
         tables=_tables(found),
         curves=_curves(found),
         sweeps=_sweeps(record.sensitivity),
-        efficiency=_efficiency(record.efficiency),
+        efficiency=_efficiency(record.efficiency, found),
         ablations=ablations.rows(record.ablations) if record.ablations else [],
         ablation_sets=[name.removeprefix("twin/") for name in sensitivity.SETS],
         clips=_clips(record.clips),
@@ -160,14 +160,14 @@ def _sweeps(lines) -> list[dict[str, Any]]:
     return shown
 
 
-def _efficiency(found) -> dict[str, Any]:
-    if not found:
+def _efficiency(costs, found) -> dict[str, Any]:
+    if not costs:
         return {}
-    methods, base = found["methods"], found["methods"]["vgm2p"]
+    methods, base = costs["methods"], costs["methods"]["vgm2p"]
     update = {name: 1e3 * row["update"] for name, row in methods.items()}
     decision = {name: 1e6 * row["one"] for name, row in methods.items()}
-    agents = {n: [1e3 * x["update"] for x in rows] for n, rows in found["agents"].items()}
-    batches = {n: [1e3 * x for x in rows] for n, rows in found["batches"].items()}
+    agents = {n: [1e3 * x["update"] for x in rows] for n, rows in costs["agents"].items()}
+    batches = {n: [1e3 * x for x in rows] for n, rows in costs["batches"].items()}
     notes = (
         (figures.costs(update, "ms per update"), "Training: milliseconds per update, same network sizes."),
         (figures.costs(decision, "µs per decision"), "Acting: microseconds per decision of one team of six."),
@@ -184,7 +184,8 @@ def _efficiency(found) -> dict[str, Any]:
         {"method": name, **row, "times": {key: row[key] / base[key] for key in ("update", "one", "many")}}
         for name, row in methods.items()
     ]
-    return {"figures": notes, "rows": rows, "device": found["device"], "methods": list(found["agents"])}
+    told = {"figures": notes, "rows": rows, "device": costs["device"], "methods": list(costs["agents"])}
+    return told | {"wall": efficiency.seconds_to_good(found, methods)}
 
 
 def _clips(clips: dict[str, bytes]) -> list[tuple[str, str]]:
