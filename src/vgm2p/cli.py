@@ -411,8 +411,8 @@ class Claims:
 
     def run(self) -> None:
         """Run the grid with a bar, then print the tables."""
-        from vgm2p.claims import ablations, efficiency, presets, sensitivity, table
-        from vgm2p.claims.grid import read_record, run_grid
+        from vgm2p.claims import ablations, efficiency, sensitivity, table
+        from vgm2p.claims.grid import read_record
         from vgm2p.claims.marl_eval import ENVIRONMENT, marl_eval
         from vgm2p.data.store import write_json
 
@@ -420,24 +420,9 @@ class Claims:
             raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
         name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
         record = self.record or Path(f"results/{name}.{'json' if self.claim == 'efficiency' else 'jsonl'}")
-        module = {
-            "table": table,
-            "sensitivity": sensitivity,
-            "ablations": ablations,
-            "efficiency": efficiency,
-        }
-        claim: Any = module[self.claim]
-        failures: list[str] = []
-        if not self.table_only and self.claim == "efficiency":
-            with _bar() as bar:
-                tick = self._tick(bar, len(efficiency.METHODS) + len(efficiency.GROWING))
-                efficiency.measure(record, tick)
-        elif not self.table_only:
-            preset = {"cpu": presets.CPU, "paper": presets.PAPER}[self.preset]
-            grid = claim.cells(preset) if self.claim == "table" else claim.cells()
-            with _bar() as bar:
-                runs = self.runs or Path("runs") / name
-                failures = run_grid(grid, runs, record, self.jobs, self._tick(bar, len(grid)))
+        modules = (table, sensitivity, ablations, efficiency)
+        claim: Any = next(module for module in modules if module.__name__.endswith(self.claim))
+        failures = [] if self.table_only else self._measure(claim, self.runs or Path("runs") / name, record)
         if not record.exists():
             raise InputError(f"there is no record {record}: run the claim without --table-only")
         print(claim.tables(record))
@@ -450,6 +435,19 @@ class Claims:
             )
         if failures:
             raise InputError("these cells failed: " + "; ".join(failures))
+
+    def _measure(self, claim, runs, record) -> list[str]:
+        """Fill the record, with a bar; returns the cells that failed."""
+        from vgm2p.claims import presets
+        from vgm2p.claims.grid import run_grid
+
+        with _bar() as bar:
+            if self.claim == "efficiency":
+                claim.measure(record, self._tick(bar, len(claim.METHODS) + len(claim.GROWING)))
+                return []
+            preset = {"cpu": presets.CPU, "paper": presets.PAPER}[self.preset]
+            grid = claim.cells(preset) if self.claim == "table" else claim.cells()
+            return run_grid(grid, runs, record, self.jobs, self._tick(bar, len(grid)))
 
     @staticmethod
     def _tick(bar, total):

@@ -28,10 +28,7 @@ FOUR = tuple(  # where every method runs
         "2ant-medium-replay",
     )
 )
-NOISES: tuple[Options, ...] = (
-    (("noise", 0.0),),
-    (("noise", 1.0),),
-)  # the same for every method that has noise
+NOISES: tuple[Options, ...] = tuple((("noise", scale),) for scale in (0.0, 1.0))  # for all that have noise
 # Asked of VGM²P's networks as well: more guidance, and ten jumps instead of one.
 STRENGTHS: tuple[Options, ...] = tuple((("guidance", w),) for w in (1.25, 1.5, 2.0))
 TEN_JUMPS: Options = (("steps", 10),)
