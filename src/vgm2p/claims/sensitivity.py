@@ -5,6 +5,7 @@ A number per coefficient: the worst mean return in the range over the best, on t
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from numpy import ndarray
 from vgm2p.algorithms import VGM2P, OmigaPolicy
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.claims.grid import Cell, label, read_record
-from vgm2p.claims.presets import CPU
-from vgm2p.stats import Scores, normalise, stratified_interval, told
+from vgm2p.claims.presets import ONCE
+from vgm2p.stats import normalise, stratified_interval, told
 from vgm2p.tasks import task
 from vgm2p.values import LinearAdvantage
 
@@ -33,7 +34,7 @@ class Sweep:
 
     def algorithm(self, team: str, value: float) -> Algorithm:
         """The method with the coefficient set; VGM²P's strength is only asked for at execution."""
-        default, changed = CPU.algorithm(self.method, team), {self.coefficient: value}
+        default, changed = ONCE.algorithm(self.method, team), {self.coefficient: value}
         match default, self.coefficient:
             case VGM2P(values=LinearAdvantage() as values), "selection" | "habit":
                 return replace(default, values=replace(values, **changed))  # type: ignore[arg-type]
@@ -45,23 +46,25 @@ class Sweep:
 
     @property
     def scale(self) -> tuple[str, list[float]]:
-        """A figure's axis and where the values lie on it: of `selection`, what it leaves."""
+        """A figure's axis and the values as it names them: of `selection`, what it leaves."""
         if self.coefficient == "selection":
             return "1 - selection", [round(1 - value, 3) for value in self.values]
         return self.coefficient, list(self.values)
 
-    def run(self, value: float) -> tuple[str, str]:
-        """(name of the cell, label of the option) whose returns this value has."""
+    def run(self, team: str, value: float) -> tuple[str, str]:
+        """(cell, label of the option) whose returns this value has; sweeps share the cell of defaults."""
         if self.coefficient == "guidance":
             return "vgm2p-guidance", label((("guidance", value),))
+        if self.algorithm(team, value) == ONCE.algorithm(self.method, team):
+            return self.method, ""
         return f"{self.method}-{self.coefficient}-{value}", ""
 
 
 SWEEPS = (
     Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST)),
     Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016)),
-    Sweep("vgm2p", "selection", (0.5, 0.75, 0.9, 0.96, 0.984)),  # thirtyfold in 1 - selection
-    Sweep("vgm2p", "habit", (10, 30, 100, 300)),
+    Sweep("vgm2p", "selection", (0.5, 0.8, 0.9, 0.96, 0.984)),  # thirtyfold in 1 - selection
+    Sweep("vgm2p", "habit", (0, 10, 30, 100, 300)),  # thirtyfold, and not told
     Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0)),
     Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5)),
     Sweep("td3_bc", "weight", (0.4, 1.0, 2.5, 6.0, 13.0)),
@@ -71,14 +74,14 @@ SWEEPS = (
 def cells() -> list[Cell]:
     """One run per set and value; one per set for all of VGM²P's strengths."""
     found = {}
-    for name in SETS:
-        for sweep in SWEEPS:
-            options = (
-                tuple((("guidance", w),) for w in sweep.values) if sweep.coefficient == "guidance" else ()
-            )
-            for value in sweep.values:
-                experiment = CPU.experiment(name, sweep.algorithm(task(name).team, value))
-                found[name, sweep.run(value)[0]] = Cell(sweep.run(value)[0], experiment, options)
+    for name, sweep in product(SETS, SWEEPS):
+        team, options = task(name).team, ()
+        if sweep.coefficient == "guidance":
+            options = tuple((("guidance", w),) for w in sweep.values)
+        for value in sweep.values:
+            cell = sweep.run(team, value)[0]
+            experiment = ONCE.experiment(name, sweep.algorithm(team, value))
+            found[name, cell] = Cell(cell, experiment, options)
     return list(found.values())
 
 
@@ -96,9 +99,13 @@ def tables(record: Path) -> str:
 
 def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Float[ndarray, "values seeds"]]:
     """For each set, every seed's normalised mean return at each value; nothing if any of them has not run."""
-    scores = [_scores(lines, *sweep.run(value)) for value in sweep.values]
-    whole = all(len(found) == len(SETS) for found in scores)
-    return [np.array(seeds) for seeds in zip(*scores, strict=True)] if whole else []
+    found: dict[tuple[str, str], list[dict]] = {}
+    for line in lines:
+        found.setdefault((line["task"], line["name"]), []).append(line)
+    runs = [[(name, *sweep.run(task(name).team, value)) for value in sweep.values] for name in SETS]
+    if not all((name, cell) in found for row in runs for name, cell, _ in row):
+        return []
+    return [np.array([_scores(found[name, cell], option) for name, cell, option in row]) for row in runs]
 
 
 def worst_over_best(sets: list[Float[ndarray, "values *draws seeds"]]) -> Float[ndarray, "*draws"]:
@@ -114,13 +121,8 @@ def ratio(sets: list[Float[ndarray, "values seeds"]]) -> str:
     return told(float(worst_over_best(sets)), stratified_interval(worst_over_best, sets))
 
 
-def _scores(lines, name, option) -> Scores:
-    """Normalised mean return of every seed, by set."""
-    found: dict[str, list[float]] = {}
-    for line in lines:
-        if line["name"] == name:
-            returns = line["returns_with"][option] if option else line["returns"]
-            zero = task(line["task"]).random_return
-            score = normalise(np.array([np.mean(returns)]), zero, line["data_good"])[0]
-            found.setdefault(line["task"], []).append(float(score))
-    return [np.array(found[name]) for name in SETS if name in found]
+def _scores(lines, option) -> list[float]:
+    """Normalised mean return of every seed of one cell."""
+    returns = [np.mean(line["returns_with"][option] if option else line["returns"]) for line in lines]
+    zero = task(lines[0]["task"]).random_return
+    return normalise(np.array(returns), zero, lines[0]["data_good"]).tolist()
