@@ -75,9 +75,8 @@ def cells() -> list[Cell]:
     """One run per set and value; one per set for all of VGM²P's strengths."""
     found = {}
     for name, sweep in product(SETS, SWEEPS):
-        team, options = task(name).team, ()
-        if sweep.coefficient == "guidance":
-            options = tuple((("guidance", w),) for w in sweep.values)
+        team, strengths = task(name).team, sweep.values if sweep.coefficient == "guidance" else ()
+        options = tuple((("guidance", w),) for w in strengths)
         for value in sweep.values:
             cell = sweep.run(team, value)[0]
             experiment = ONCE.experiment(name, sweep.algorithm(team, value))
