@@ -14,6 +14,7 @@ import tyro
 
 from vgm2p.algorithms import VGM2P, Fit
 from vgm2p.runs import Experiment, prepare
+from vgm2p.types import Sight
 
 
 @dataclass
@@ -60,7 +61,7 @@ def main(options: Options) -> None:
     algorithm = VGM2P(fit=Fit(hidden=options.hidden))
     setup = prepare(Experiment(options.task, algorithm, seeds=(0,)))
     params = algorithm.init(setup.spec, jax.random.key(0)).target
-    obs = setup.view.obs(np.zeros(setup.spec.state_dim, np.float32))
+    obs = setup.view.obs(Sight(np.zeros(setup.spec.state_dim, np.float32)))
     key = jax.random.key(1)
     noise = np.asarray(algorithm.noise * jax.random.normal(key, (setup.spec.n, setup.spec.action_dim)))
     base = {}

@@ -61,13 +61,13 @@ def peak_of_training(name: str) -> int:
 
 def main(options: Options) -> None:
     where = task(options.task)
-    card = ladder.card(where.robot)
+    card = ladder.card(where.body)
     file = max(card["tiers"]["medium"], key=card["tiers"]["medium"].get)
     rung = next(r for r in card["rungs"] if r["file"] == file)
-    actor = ladder.load_actor(ladder.folder(where.robot) / file)
-    env, began = MujocoVec(where.robot, ladder.COPIES), time.perf_counter()
+    actor = ladder.load_actor(ladder.folder(where.body) / file)
+    env, began = MujocoVec(where.body, ladder.COPIES), time.perf_counter()
     ladder.roll_out(env, actor, options.transitions, rung["length"], 0)
-    ours, theirs = options.transitions / (time.perf_counter() - began), gymnasium_speed(where.robot)
+    ours, theirs = options.transitions / (time.perf_counter() - began), gymnasium_speed(where.body)
     print(f"make: {ours:,.0f} transitions/s, Gymnasium alone {theirs:,.0f}: {ours / theirs:.1f} x")
 
     began = time.perf_counter()

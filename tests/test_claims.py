@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vgm2p.algorithms import ALGORITHMS, BC, Fit
+from vgm2p.algorithms import BC, CONTINUOUS, Fit
 from vgm2p.claims import ablations, efficiency, sensitivity, table
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
 from vgm2p.claims.marl_eval import marl_eval
@@ -17,7 +17,7 @@ from vgm2p.claims.presets import CPU, PAPER
 from vgm2p.envs.env import play
 from vgm2p.nets import MLP
 from vgm2p.runs import Experiment
-from vgm2p.tasks import TASKS, TEAMS, task
+from vgm2p.tasks import TEAMS, TWINS, task
 
 NOISES = ((("noise", 0.0),), (("noise", 1.0),))
 
@@ -154,8 +154,8 @@ def test_who_beats_whom_is_judged_on_the_sets_that_both_have_run():
 def test_the_table_covers_every_method_on_four_sets_and_the_main_ones_on_all():
     names = {(cell.experiment.task, cell.name) for cell in table.cells()}
     assert len(names) == len(table.cells()) == 4 * 13 + 8 * 7
-    assert {name for name, _ in names} == set(TASKS)
-    assert {method for name, method in names if name == table.FOUR[0]} == set(ALGORITHMS)
+    assert {name for name, _ in names} == set(TWINS)
+    assert {method for name, method in names if name == table.FOUR[0]} == set(CONTINUOUS)
 
 
 def test_marl_eval_gets_every_seed_of_the_sets_that_all_methods_have_run():
@@ -186,7 +186,7 @@ def test_random_actions_return_what_the_scale_starts_from(team):
     where = task(f"twin/{team}-medium")
     copies = 64 if team == "6halfcheetah" else 256
     env, rng = where.make_env(copies), np.random.default_rng(1)
-    returns = play(env, lambda state, step: rng.uniform(-1, 1, (copies, env.action_dim)), seed=5000).returns
+    returns = play(env, lambda sight, step: rng.uniform(-1, 1, (copies, env.action_dim)), seed=5000).returns
     env.close()
     assert returns.mean() == pytest.approx(where.random_return, abs=5 * returns.std() / copies**0.5)
 

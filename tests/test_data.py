@@ -17,7 +17,7 @@ from vgm2p.data import store
 from vgm2p.data.dataset import Dataset, Habits, _halves
 from vgm2p.errors import InputError
 from vgm2p.tasks import TASKS, nearest_published, task
-from vgm2p.types import Sampling
+from vgm2p.types import Sampling, Sight
 from vgm2p.view import TeamView
 
 
@@ -37,7 +37,7 @@ def episodes(lengths=(3, 2, 4), terminated=(True, False, False), seed=0) -> Data
 
 
 def plain_view(n=2):
-    return TeamView(jnp.zeros(2), jnp.ones(2), n)
+    return TeamView(jnp.zeros(2), jnp.ones(2), (), n)
 
 
 @pytest.mark.parametrize("lookahead", [1, 2, 3, 1000])
@@ -227,7 +227,7 @@ def test_a_selection_that_is_no_expectile_is_refused():
 
 def test_views_standardise_with_the_data_and_append_the_id():
     state = np.random.default_rng(0).normal(3.0, 2.0, (1000, 2)).astype(np.float32)
-    obs = TeamView.of(state, 3).obs(state)
+    obs = TeamView.of(Sight(state), 3).obs(Sight(state))
     assert obs.shape == (1000, 3, 5)
     np.testing.assert_allclose(obs[..., :2].mean((0, 1)), 0, atol=1e-4)
     np.testing.assert_allclose(obs[..., :2].std((0, 1)), 1, atol=1e-4)
@@ -235,13 +235,14 @@ def test_views_standardise_with_the_data_and_append_the_id():
 
 
 def test_constant_state_entries_stay_finite():
-    assert np.isfinite(TeamView.of(np.full((10, 2), 5.0, np.float32), 1).obs(np.full((1, 2), 5.0))).all()
+    view = TeamView.of(Sight(np.full((10, 2), 5.0, np.float32)), 1)
+    assert np.isfinite(view.obs(Sight(np.full((1, 2), 5.0)))).all()
 
 
 def test_vector_view_is_omigas_and_can_be_inverted():
     """sigma = 1 / (z_on - z_off), mu = -z_off sigma gives the raw vector back (docs/data.md)."""
     state = np.random.default_rng(0).normal(size=(50, 27)).astype(np.float32)
-    obs = np.asarray(TeamView.of(state, 2, "vector", padding=84).obs(state))
+    obs = np.asarray(TeamView.of(Sight(state), 2, "vector", padding=84).obs(Sight(state)))
     assert obs.shape == (50, 2, 113)
     np.testing.assert_allclose(obs.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(obs.std(-1), 1, atol=1e-5)
@@ -293,7 +294,7 @@ def test_a_saved_behaviour_policy_acts_as_before(tmp_path):
     ladder.save_actor(actor, tmp_path / "again.safetensors")
     again, state = ladder.load_actor(tmp_path / "again.safetensors"), np.ones((4, 11), np.float32)
     key = jax.random.key(0)
-    np.testing.assert_array_equal(actor.sample(state, key), again.sample(state, key))
+    np.testing.assert_array_equal(*(x.act(Sight(state), key) for x in (actor, again)))
 
 
 def test_twins_are_the_same_bytes_for_the_same_seed_whatever_the_threads(hopper, data_home):
@@ -315,8 +316,8 @@ def test_medium_expert_holds_the_episodes_of_both(data_home):
     both = task("twin/3hopper-medium-expert").load_data().returns
     for tier in ("medium", "expert"):
         where = task(f"twin/3hopper-{tier}")
-        share = 8_000 / task("twin/3hopper-medium-expert").published_transitions
-        part = twin.make(where, transitions=round(share * where.published_transitions))
+        share = 8_000 / task("twin/3hopper-medium-expert").transitions
+        part = twin.make(where, transitions=round(share * where.transitions))
         assert np.isin(part.returns, both).all()
 
 

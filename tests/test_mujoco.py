@@ -26,7 +26,7 @@ def test_physics_and_reward_are_gymnasiums(robot):
     """
     ours, seed = MujocoVec(robot, 3), 7
     theirs = [gymnasium_env(robot) for _ in range(3)]
-    state = ours.reset(seed)
+    state = ours.reset(seed).state
     for i, env in enumerate(theirs):
         np.testing.assert_array_equal(state[i], env.reset(seed=seed + i)[0])
     rng = np.random.default_rng(0)
@@ -35,10 +35,10 @@ def test_physics_and_reward_are_gymnasiums(robot):
         for i, env in enumerate(theirs):
             position, velocity = ours.pose(i)
             position[:], velocity[:] = env.data.qpos, env.data.qvel
-        state, reward, terminated, _ = ours.step(action)
+        sight, reward, terminated, _ = ours.step(action)
         for i in np.flatnonzero(running):
             obs, expected, ended, _, _ = theirs[i].step(action[i])
-            np.testing.assert_allclose(state[i], obs, atol=1e-9)
+            np.testing.assert_allclose(sight.state[i], obs, atol=1e-9)
             np.testing.assert_allclose(reward[i], expected, atol=1e-9)
             assert terminated[i] == ended
 
@@ -49,18 +49,18 @@ def test_the_first_steps_agree_to_the_last_bits(robot):
     ours.reset(3), theirs.reset(seed=3)
     action = np.full((1, ours.action_dim), 0.3)
     for _ in range(5):
-        state, reward, _, _ = ours.step(action)
+        sight, reward, _, _ = ours.step(action)
         obs, expected, _, _, _ = theirs.step(action[0])
-        np.testing.assert_allclose(state[0], obs, atol=1e-13)
+        np.testing.assert_allclose(sight.state[0], obs, atol=1e-13)
         np.testing.assert_allclose(reward[0], expected, atol=1e-13)
 
 
 def test_control_cost_is_paid_on_the_raw_action_though_the_motor_is_clamped():
     clipped, raw = MujocoVec("halfcheetah", 1), MujocoVec("halfcheetah", 1)
     clipped.reset(0), raw.reset(0)
-    state, reward, _, _ = clipped.step(np.full((1, 6), 1.0))
-    same_state, less, _, _ = raw.step(np.full((1, 6), 3.0))
-    np.testing.assert_array_equal(state, same_state)
+    sight, reward, _, _ = clipped.step(np.full((1, 6), 1.0))
+    same, less, _, _ = raw.step(np.full((1, 6), 3.0))
+    np.testing.assert_array_equal(sight.state, same.state)
     assert reward[0] - less[0] == pytest.approx(0.1 * 6 * (9 - 1))
 
 
@@ -68,7 +68,8 @@ def test_agents_actions_concatenate_in_actuator_order():
     teams, flat = MujocoVec("ant", 1), MujocoVec("ant", 1)
     teams.reset(0), flat.reset(0)
     action = np.linspace(-1, 1, 8)
-    np.testing.assert_array_equal(teams.step(action.reshape(1, 2, 4))[0], flat.step(action[None])[0])
+    sights = teams.step(action.reshape(1, 2, 4))[0], flat.step(action[None])[0]
+    np.testing.assert_array_equal(*(sight.state for sight in sights))
 
 
 def test_time_limit_truncates_and_does_not_terminate():
@@ -84,7 +85,7 @@ def test_time_limit_truncates_and_does_not_terminate():
 
 def test_a_fallen_hopper_terminates_and_earns_nothing_more():
     env = MujocoVec("hopper", 1)
-    episodes = play(env, lambda state, step: np.ones((1, 3)), seed=0)
+    episodes = play(env, lambda sight, step: np.ones((1, 3)), seed=0)
     assert episodes.lengths[0] < 200
     assert not env.running[0]
     _, reward, terminated, truncated = env.step(np.ones((1, 3)))
@@ -96,14 +97,14 @@ def test_number_of_threads_and_of_copies_changes_nothing():
     for copies, threads in ((1, 1), (5, 2)):
         env = MujocoVec("ant", copies, threads)
         env.reset(11)
-        runs.append([env.step(np.full((copies, 8), 0.2))[0][0] for _ in range(20)])
+        runs.append([env.step(np.full((copies, 8), 0.2))[0].state[0] for _ in range(20)])
     np.testing.assert_array_equal(*runs)
 
 
 def test_a_scripted_policy_earns_its_known_return():
     """Standing still, HalfCheetah-v4 moves by nothing but its fall from the initial pose."""
     env = MujocoVec("halfcheetah", 1)
-    episode = play(env, lambda state, step: np.zeros((1, 6)), seed=0)
+    episode = play(env, lambda sight, step: np.zeros((1, 6)), seed=0)
     theirs = gymnasium_env("halfcheetah")
     theirs.reset(seed=0)
     expected = sum(theirs.step(np.zeros(6))[1] for _ in range(1000))

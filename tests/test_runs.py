@@ -19,6 +19,7 @@ from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, read_lines, run
 from vgm2p.tasks import task
 from vgm2p.train import NonFiniteError, advance, init, seed_keys
+from vgm2p.types import Sight
 from vgm2p.values import OMIGA, LinearAdvantage, MixedIQL, ReturnToGo
 
 TINY = {"fit": Fit(hidden=(16,))}
@@ -54,7 +55,7 @@ def test_a_selection_learns_from_the_best_episodes_and_standardises_with_them(ho
     setup = prepare(Experiment(hopper, VGM2P(values=LinearAdvantage(selection=0.8), **TINY)))
     best = setup.dataset.best(0.8)
     assert 0 < len(best.lengths) < len(setup.dataset.lengths)
-    np.testing.assert_array_equal(setup.replay.state, best.state)
+    np.testing.assert_array_equal(setup.replay.sight.state, best.state)
     np.testing.assert_allclose(setup.view.mean, best.state.mean(0), atol=1e-4)
 
 
@@ -164,10 +165,10 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_is_named(experiment, tmp_
 def test_a_loaded_policy_acts_as_the_trained_one(experiment, tmp_path):
     run(experiment, tmp_path)
     policy = load_policy(tmp_path)
-    state, keys = np.random.default_rng(0).normal(size=(2, 5, 11)), seed_keys((0, 1))
-    action = policy.act(state, keys)
+    sight, keys = Sight(np.random.default_rng(0).normal(size=(2, 5, 11))), seed_keys((0, 1))
+    action = policy.act(sight, keys)
     assert action.shape == (2, 5, 3, 1)
-    np.testing.assert_array_equal(action, load_policy(tmp_path).act(state, keys))
+    np.testing.assert_array_equal(action, load_policy(tmp_path).act(sight, keys))
     scores = [evaluate(p, task(experiment.task), 2) for p in (policy, load_policy(tmp_path))]
     np.testing.assert_array_equal(scores[0][1].returns, scores[1][1].returns)
     np.testing.assert_allclose(
@@ -177,9 +178,9 @@ def test_a_loaded_policy_acts_as_the_trained_one(experiment, tmp_path):
 
 def test_noise_is_fresh_at_every_step(experiment, tmp_path):
     run(experiment, tmp_path)
-    policy, state = load_policy(tmp_path).with_options(noise=1.0), np.zeros((2, 1, 11))
+    policy, sight = load_policy(tmp_path).with_options(noise=1.0), Sight(np.zeros((2, 1, 11)))
     actions = [
-        policy.act(state, jax.vmap(jax.random.fold_in, (0, None))(seed_keys((0, 1)), t)) for t in range(2)
+        policy.act(sight, jax.vmap(jax.random.fold_in, (0, None))(seed_keys((0, 1)), t)) for t in range(2)
     ]
     assert (actions[0] != actions[1]).mean() > 0.5  # clipped ones may agree
 

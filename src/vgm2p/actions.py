@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
+from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -32,6 +33,10 @@ class Continuous:
         del legal
         return jnp.clip(code, -1.0, 1.0)
 
+    def settle(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
+        """The code of what would be executed, for critics; differentiable."""
+        return self.decode(code, legal)
+
 
 @dataclass(frozen=True)
 class Discrete:
@@ -47,6 +52,10 @@ class Discrete:
     def decode(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Int[Array, "*b"]:
         """The legal choice whose code is nearest: the largest entry among the legal ones."""
         return jnp.where(legal, code, -jnp.inf).argmax(-1) if legal is not None else code.argmax(-1)
+
+    def settle(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
+        """The code of the choice that would be executed, for critics; gradients pass straight through."""
+        return code + stop_gradient(self.encode(self.decode(code, legal)) - code)
 
 
 Codec = Continuous | Discrete

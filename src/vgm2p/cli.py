@@ -164,15 +164,17 @@ class DataList:
         from vgm2p.tasks import TASKS
 
         table = Table(title=f"datasets in {home()}")
-        for heading in ("id", "published mean ± sd", "ours", "transitions"):
+        for heading in ("id", "published mean ± sd", "ours", "won", "transitions"):
             table.add_column(heading, justify="left" if heading == "id" else "right")
         for name, task in TASKS.items():
             path = home() / name / "card.json"
             card = read_json(path) if path.exists() else None
-            ours = f"{card['return_mean']:.0f} ± {card['return_std']:.0f}" if card else "not made"
-            published = f"{task.published['mean']:.0f} ± {task.published['std']:.0f}"
-            size = f"{card['transitions']:,}" if card else f"({task.published_transitions:,})"
-            table.add_row(name, published, ours, size)
+            ours = _returns_text(card["return_mean"], card["return_std"]) if card else "not made"
+            theirs = task.published
+            published = _returns_text(theirs["mean"], theirs["std"]) if theirs else ""
+            won = f"{card['win_rate']:.0%}" if card and task.is_battle else ""
+            size = f"{card['transitions']:,}" if card else f"({task.transitions:,})"
+            table.add_row(name, published, ours, won, size)
         out.print(table)
 
 
@@ -184,9 +186,9 @@ class DataMake:
     """
 
     tasks: Positional[tuple[str, ...]]
-    """The datasets to make, or `all`."""
+    """The datasets to make, or `twin` (all robots'), `smax` (all battles) or `all`."""
     transitions: int | None = None
-    """Transitions in each; by default as many as the published set has."""
+    """Transitions in each; by default as many as the published set has, 100,000 of battles."""
     seed: int = 0
     """Same seed, same versions, same kind of processor: same bytes."""
     threads: int | None = None
@@ -194,9 +196,10 @@ class DataMake:
 
     def run(self) -> None:
         """Make each, with a bar."""
-        from vgm2p.tasks import TASKS, task
+        from vgm2p.tasks import BATTLES, TASKS, TWINS, task
 
-        names = list(TASKS) if self.tasks == ("all",) else self.tasks
+        suites = {"all": TASKS, "twin": TWINS, "smax": BATTLES}
+        names = [name for word in self.tasks for name in suites.get(word, [word])]
         for where in [task(name) for name in names]:
             make_data(where.id, self.transitions, self.seed, self.threads)
 
@@ -232,8 +235,9 @@ class DataShow:
             out.print(
                 f"{low:8.0f} to {high:6.0f} {'█' * round(50 * count / counts.max())} {count}", highlight=False
             )
-        near, stats = nearest_published(task(self.task).team, returns)
-        out.print(f"nearest published set: OMIGA {near}, return {stats['mean']:.0f} ± {stats['std']:.0f}")
+        if task(self.task).published:
+            near, stats = nearest_published(task(self.task).team, returns)
+            out.print(f"nearest published set: OMIGA {near}, return {stats['mean']:.0f} ± {stats['std']:.0f}")
         if self.picture:
             draw_returns(dataset.id, returns, self.picture)
             out.print(f"wrote {self.picture}")
@@ -241,13 +245,13 @@ class DataShow:
 
 @dataclass
 class BehaviourTrain:
-    """Train a robot's behaviour ladder again, with PPO on the simulator (minutes).
+    """Train a behaviour ladder again, with PPO on the simulator (minutes).
 
     Example: vgm2p behaviour train hopper --out ladder/hopper
     """
 
-    robot: Positional[Literal["halfcheetah", "hopper", "ant"]]
-    """The robot."""
+    body: Positional[str]
+    """The robot or battle scenario, such as halfcheetah or 3m (`vgm2p behaviour list` shows all)."""
     out: Path
     """Folder for the checkpoints and their card."""
 
@@ -255,7 +259,7 @@ class BehaviourTrain:
         """Train, measure, choose and write."""
         from vgm2p.behaviour.build import build
 
-        build(self.robot, self.out, out.print)
+        build(self.body, self.out, out.print)
 
 
 @dataclass
@@ -263,18 +267,19 @@ class BehaviourList:
     """List the behaviour policies that ship with the package and each tier's mix of them."""
 
     def run(self) -> None:
-        """Print one table per robot."""
+        """Print one table per robot or scenario."""
         from vgm2p.behaviour.ladder import card
         from vgm2p.tasks import TEAMS
 
-        for robot in (team.robot for team in TEAMS.values()):
-            content = card(robot)
+        for body in (team.body for team in TEAMS.values()):
+            content = card(body)
             tiers = content["tiers"]
-            table = Table("rung", "iteration", "return", "length", *tiers, title=robot)
+            table = Table("rung", "iteration", "return", "won", "length", *tiers, title=body)
             for rung in content["rungs"]:
                 shares = [f"{tiers[tier].get(rung['file'], 0):.1%}" for tier in tiers]
-                score = f"{rung['mean']:.0f} ± {rung['std']:.0f}"
-                table.add_row(rung["file"], str(rung["iteration"]), score, f"{rung['length']:.0f}", *shares)
+                won = f"{rung['win_rate']:.0%}" if "win_rate" in rung else ""
+                told = (_returns_text(rung["mean"], rung["std"]), won, f"{rung['length']:.0f}")
+                table.add_row(rung["file"], str(rung["iteration"]), *told, *shares)
             out.print(table)
 
 
@@ -360,15 +365,22 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
 
     where, began = task(name), time.monotonic()
     with _bar() as bar:
-        job = bar.add_task(f"rolling out {name}", total=transitions or where.published_transitions, note="")
+        job = bar.add_task(f"rolling out {name}", total=transitions or where.transitions, note="")
         dataset = twin.make(where, transitions, seed, threads, lambda n: bar.advance(job, n))
-    card = dataset.card
+    card, theirs = dataset.card, where.published
+    beside = f"won {card['win_rate']:.0%}" if where.is_battle else ""
+    if theirs:
+        beside = f"(published: {_returns_text(theirs['mean'], theirs['std'])})"
     out.print(
         f"{name}: {card['transitions']:,} transitions, "
-        f"return {card['return_mean']:.0f} ± {card['return_std']:.0f} "
-        f"(published: {where.published['mean']:.0f} ± {where.published['std']:.0f}), "
+        f"return {_returns_text(card['return_mean'], card['return_std'])} {beside}, "
         f"{time.monotonic() - began:.0f} s"
     )
+
+
+def _returns_text(mean: float, std: float) -> str:
+    digits = 0 if max(abs(mean), std) > 20 else 2
+    return f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
 Data = (

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vgm2p.nets import MLP
+from vgm2p.nets import MLP, mean
 from vgm2p.types import Spec, Transition
 
 
@@ -55,11 +55,12 @@ def td_loss(critics: Critics, batch: Transition, target: Float[Array, "b n"]) ->
     return (jnp.square(first - target) + jnp.square(second - target)).mean()
 
 
-def climb(critics: Critics, obs: Float[Array, "b n o"], action: Float[Array, "b n a"]) -> Float[Array, ""]:
+def climb(spec: Spec, critics: Critics, batch: Transition, action: Float[Array, "b n a"]) -> Float[Array, ""]:
     """The deterministic policy gradient's loss -Q / mean |Q|, Q the mean of both critics, which stay fixed.
 
-    Divided by its size, Q weighs the same against a cloning loss whatever the rewards.
+    Divided by its size, Q weighs the same against a cloning loss whatever the rewards. `action` need not be
+    one that can be executed; the critics are asked about the one that would be.
     """
-    first, second = stop_gradient(critics)(obs, jnp.clip(action, -1.0, 1.0))
+    first, second = stop_gradient(critics)(batch.obs, spec.actions.settle(action, batch.legal))
     q = (first + second) / 2
-    return -q.mean() / (stop_gradient(jnp.abs(q)).mean() + 1e-6)
+    return -mean(q, batch.acting) / (mean(stop_gradient(jnp.abs(q)), batch.acting) + 1e-6)

@@ -21,11 +21,11 @@ def evaluate(policy: Policy, task: Task, episodes: int = 32, seed: int = 0) -> l
     keys = jnp.stack([jax.random.fold_in(jax.random.key(s), FIRST_EPISODE + seed) for s in policy.seeds])
     fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
 
-    def act(state, step):
-        actions = policy.act(state.reshape(seeds, episodes, -1), fold(keys, step))
+    def act(sight, step):
+        shown = jax.tree.map(lambda x: x.reshape(seeds, episodes, *x.shape[1:]), sight)
+        actions = policy.act(shown, fold(keys, step))
         return actions.reshape(seeds * episodes, *actions.shape[2:])
 
     result = play(env, act, FIRST_EPISODE + 1000 * seed)
     env.close()
-    returns, lengths = (x.reshape(seeds, episodes) for x in result)
-    return [Episodes(*pair) for pair in zip(returns, lengths, strict=True)]
+    return [jax.tree.map(lambda x, i=i: x[i * episodes : (i + 1) * episodes], result) for i in range(seeds)]

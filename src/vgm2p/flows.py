@@ -24,7 +24,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from vgm2p.nets import mean
 
 Field = Callable[[Float[Array, "*b a"], Float[Array, "*b"], Float[Array, "*b"]], Float[Array, "*b a"]]
 ConditionedField = Callable[
@@ -133,8 +135,9 @@ class MeanFlow:
         condition: Any,
         target: Float[Array, "b *n a"],
         ema_velocity: Float[Array, "far *n a"] | None = None,
+        where: Bool[Array, "*b"] | None = None,
     ) -> Float[Array, ""]:
-        """Mean squared gap between V = u + (t - r) sg(du/dt) and sg(target).
+        """Mean squared gap between V = u + (t - r) sg(du/dt) and sg(target), of all or of those `where`.
 
         `condition` is a pytree whose leaves start with axis b. The leading anchor rows need neither a
         derivative nor a tangent; `ema_velocity`, needed if `tangent` is "ema", is for the rows behind them.
@@ -146,7 +149,7 @@ class MeanFlow:
             velocity = jnp.concatenate([u(near.z, near.t, near.t, near_condition), velocity])
         error = jnp.square(velocity - stop_gradient(target)).sum(-1)
         error = error / stop_gradient(error + 0.01) ** self.power
-        return error.mean()
+        return mean(error, where)
 
     def sample(self, u: Field, noise: Float[Array, "*b a"], steps: int = 1) -> Float[Array, "*b a"]:
         """Data from noise in `steps` equal jumps; one is the method's own.

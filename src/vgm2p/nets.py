@@ -6,7 +6,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 Activation = Literal["relu", "tanh", "silu", "gelu"]
 _ACTIVATIONS: dict[str, Callable] = {
@@ -65,6 +65,11 @@ class MLP(eqx.Module):
             x = _layer_norm(x) if self.norm else x
             x = _ACTIVATIONS[self.activation](x)
         return self.layers[-1](x)
+
+
+def mean(x: Float[Array, "*b"], where: Bool[Array, "*b"] | None) -> Float[Array, ""]:
+    """The mean of a loss over all, or over those `where`; 0 if there are none."""
+    return x.mean() if where is None else (x * where).sum() / jnp.maximum(where.sum(), 1)
 
 
 def _layer_norm(x):

@@ -6,18 +6,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 from numpy import ndarray
 
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.errors import InputError
-from vgm2p.types import Params, Spec
+from vgm2p.types import Params, Sight, Spec
 from vgm2p.view import TeamView
 
 
 @dataclass(frozen=True)
 class Policy:
-    """`policy.act(state, key)` gives the team's actions; each agent's depends on its own observation only.
+    """`policy.act(sight, keys)` gives the team's actions; each agent's depends on its own observation only.
 
     params: the slow (EMA) copies, with a leading axis of seeds.
     """
@@ -28,10 +28,12 @@ class Policy:
     params: Params
     seeds: tuple[int, ...]
 
-    def act(self, state: Float[ndarray, "seeds e s"], keys: PRNGKeyArray) -> ndarray:
-        """Actions [seeds, e, n, a] (or choices [seeds, e, n]); one key per seed, fresh at every step."""
-        state = np.asarray(state, np.float32)
-        return np.asarray(_act(self.algorithm, self.spec, self.view, self.params, state, keys))
+    def act(self, sight: Sight, keys: PRNGKeyArray) -> ndarray:
+        """Actions [seeds, e, n, a] (or choices [seeds, e, n]) in what is shown [seeds, e, ...].
+
+        One key per seed, fresh at every step.
+        """
+        return np.asarray(_act(self.algorithm, self.spec, self.view, self.params, sight, keys))
 
     def with_options(self, **options: Any) -> "Policy":
         """The same policy with other execution options (`algorithm.options`), such as `noise=0.0`.
@@ -52,8 +54,8 @@ class Policy:
 
 
 @jax.jit(static_argnames=("algorithm", "spec"))
-def _act(algorithm, spec, view, params, state, keys) -> Array:
-    def one_seed(params, state, key):
-        return algorithm.act(spec, params, view.obs(state), key)
+def _act(algorithm, spec, view, params, sight, keys) -> Array:
+    def one_seed(params, sight, key):
+        return algorithm.act(spec, params, view.obs(sight), key, sight.legal)
 
-    return jax.vmap(one_seed)(params, state, keys)
+    return jax.vmap(one_seed)(params, sight, keys)

@@ -83,7 +83,7 @@ def prepare(experiment: Experiment) -> Setup:
     where, sampling = task(experiment.task), experiment.algorithm.sampling
     dataset = where.load_data()
     selected = dataset if sampling.selection is None else dataset.best(sampling.selection)
-    padding = 84 if where.robot == "ant" else 0
+    padding = 84 if where.body == "ant" else 0
     view = selected.view(experiment.standardise, padding)
     spec = where.spec(view, dataset.action.shape[-1], experiment.regress, experiment.updates)
     return Setup(dataset, spec, view, selected.replay(view, sampling, spec.actions))
@@ -156,13 +156,8 @@ def load_policy(folder: Path | str) -> Policy:
     folder = Path(folder)
     record = read_json(folder / "experiment.json")
     experiment, tensors = experiment_from(record), read_tensors(folder / "policy.safetensors")
-    view = TeamView(
-        jnp.asarray(tensors["view.mean"]),
-        jnp.asarray(tensors["view.std"]),
-        record["agents"],
-        experiment.standardise,
-        record["padding"],
-    )
+    mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors))
+    view = TeamView(mean, std, tuple(own), record["agents"], experiment.standardise, record["padding"])
     spec = task(experiment.task).spec(view, record["action_dim"], experiment.regress, experiment.updates)
     skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, spec, k), seed_keys(experiment.seeds))
     params = _unflatten(skeleton.target, tensors, "params", folder / "policy.safetensors")
@@ -290,6 +285,12 @@ def _checkpoint(folder, states, view, seconds):
     policy = {**_flatten(states.target, "params"), **_flatten(view, "view")}
     replace_file(folder / "policy.safetensors", lambda p: save_file(policy, p))
     replace_file(folder / "state.safetensors", lambda p: save_file(state, p))
+
+
+def _view_arrays(tensors):
+    """A view's arrays, in the order of its fields."""
+    names = ("view.mean", "view.std", "view.own[0]", "view.own[1]")
+    return [tensors[name] for name in names if name in tensors]
 
 
 def _flatten(tree, prefix):

@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jaxtyping import Float
 from numpy import ndarray
 
-from vgm2p.actions import Continuous
+from vgm2p.actions import Continuous, Discrete
 from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs.env import VecEnv
@@ -19,25 +19,40 @@ from vgm2p.view import TeamView
 
 
 class Team(NamedTuple):
-    """A robot, the agents that share its joints, and what they return with uniformly random actions."""
+    """A body that a team controls, and what it returns with uniformly random (legal) actions.
 
-    robot: str
+    suite: what simulates it: "twin" MuJoCo robots whose joints agents share, "smax" battles.
+    """
+
+    suite: Literal["twin", "smax"]
+    body: str
     n: int
-    random: float  # mean over 256, 1024 and 1024 episodes; standard errors 5, 1 and 3
+    random: float  # mean over at least 256 episodes; standard errors at most 5, and 0.01 in battles
+    horizon: int
 
 
 TEAMS = {
-    "6halfcheetah": Team("halfcheetah", 6, -283.0),
-    "3hopper": Team("hopper", 3, 19.0),
-    "2ant": Team("ant", 2, -52.0),
+    "6halfcheetah": Team("twin", "halfcheetah", 6, -283.0, 1000),
+    "3hopper": Team("twin", "hopper", 3, 19.0, 1000),
+    "2ant": Team("twin", "ant", 2, -52.0, 1000),
+    "3m": Team("smax", "3m", 3, 0.0, 100),
+    "8m": Team("smax", "8m", 8, 0.0, 100),
+    "2s3z": Team("smax", "2s3z", 5, 0.0, 100),
+    "5m_vs_6m": Team("smax", "5m_vs_6m", 5, 0.0, 100),
+    "smacv2_5_units": Team("smax", "smacv2_5_units", 5, 0.0, 100),
+    "smacv2_10_units": Team("smax", "smacv2_10_units", 10, 0.0, 100),
 }
-TIERS = ("expert", "medium", "medium-replay", "medium-expert")
-HORIZON = 1000
+TIERS = {  # of a team's datasets
+    "twin": ("expert", "medium", "medium-replay", "medium-expert"),
+    "smax": ("good", "medium", "poor"),
+    "smacv2": ("replay",),
+}
+BATTLE_TRANSITIONS = 100_000
 
 
 @dataclass(frozen=True)
 class Task:
-    """One dataset and its environment: `twin/<team>-<tier>`."""
+    """One dataset and its environment: `twin/<team>-<tier>` or `smax/<scenario>-<tier>`."""
 
     team: str
     tier: str
@@ -45,45 +60,60 @@ class Task:
     @property
     def id(self) -> str:
         """The task's name."""
-        return f"twin/{self.team}-{self.tier}"
+        return f"{self._team.suite}/{self.team}-{self.tier}"
 
     @property
-    def robot(self) -> str:
-        """The simulated robot."""
-        return TEAMS[self.team].robot
+    def _team(self) -> Team:
+        return TEAMS[self.team]
+
+    @property
+    def body(self) -> str:
+        """The simulated robot, or the scenario of the battle."""
+        return self._team.body
+
+    @property
+    def is_battle(self) -> bool:
+        """Whether agents choose, see a part and may win; else they drive a robot and see all of it."""
+        return self._team.suite == "smax"
 
     @property
     def n(self) -> int:
         """Number of agents."""
-        return TEAMS[self.team].n
+        return self._team.n
 
     @property
     def random_return(self) -> float:
         """What uniformly random actions return: the zero of normalised scores."""
-        return TEAMS[self.team].random
+        return self._team.random
 
     @property
     def horizon(self) -> int:
         """The time limit of an episode."""
-        return HORIZON
+        return self._team.horizon
 
     @property
-    def published(self) -> dict:
-        """Statistics of the published dataset that this one is the twin of."""
-        return reference()["datasets"][self.team][self.tier]
+    def published(self) -> dict | None:
+        """Statistics of the published dataset that this one is the twin of; battles have none."""
+        return None if self.is_battle else reference()["datasets"][self.team][self.tier]
 
     @property
-    def published_transitions(self) -> int:
-        """Size of the published dataset, without its extra row per episode."""
-        return self.published["rows"] - self.published["episodes"]
+    def transitions(self) -> int:
+        """Size of the dataset: the published one's, without its extra row per episode."""
+        published = self.published
+        return published["rows"] - published["episodes"] if published else BATTLE_TRANSITIONS
 
     def make_env(self, copies: int, threads: int | None = None) -> VecEnv:
-        """The environment that scores policies for this task."""
+        """The environment that scores policies for this task. `threads`: of the physics, not of battles."""
+        extra = "smax" if self.is_battle else "mujoco"
         try:
+            if self.is_battle:
+                from vgm2p.envs.smax import SmaxVec
+
+                return SmaxVec(self.body, copies)
             from vgm2p.envs.mujoco import MujocoVec
         except ModuleNotFoundError as error:
-            raise InputError(f'task {self.id!r} needs: pip install "vgm2p[mujoco]"') from error
-        return MujocoVec(self.robot, copies, threads)
+            raise InputError(f'task {self.id!r} needs: pip install "vgm2p[{extra}]"') from error
+        return MujocoVec(self.body, copies, threads)
 
     def load_data(self) -> Dataset:
         """The dataset, made beforehand with `vgm2p data make`."""
@@ -98,13 +128,24 @@ class Task:
         return store.read_json(card)["sha256"] if card.exists() else None
 
     def spec(self, view: TeamView, action_dim: int, regress: str = "raw", updates: int | None = None) -> Spec:
-        """Sizes for a given view, width of one agent's action and length of training."""
+        """Sizes for a given view, width of one agent's action (or its choices) and length of training."""
         agents = tuple(f"agent_{i}" for i in range(self.n))
-        actions = Continuous(action_dim, regress)  # type: ignore[arg-type]
-        return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, HORIZON, updates)
+        actions = Discrete(action_dim) if self.is_battle else Continuous(action_dim, regress)  # type: ignore[arg-type]
+        return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, self.horizon, updates)
 
 
-TASKS = {task.id: task for task in (Task(team, tier) for team in TEAMS for tier in TIERS)}
+def _tasks(suite: str) -> dict[str, Task]:
+    found = [
+        Task(name, tier)
+        for name, team in TEAMS.items()
+        if team.suite == suite
+        for tier in TIERS["smacv2" if name.startswith("smacv2") else suite]
+    ]
+    return {task.id: task for task in found}
+
+
+TWINS, BATTLES = _tasks("twin"), _tasks("smax")
+TASKS = TWINS | BATTLES
 
 
 def task(name: str) -> Task:

@@ -41,6 +41,19 @@ class Spec:
         return self.actions.dim
 
 
+class Sight(NamedTuple):
+    """What an environment shows at one moment, and what a dataset keeps of it, in NumPy or on the device.
+
+    state: all there is to know, for values; policies see it only if every agent does.
+    obs: what each agent observes, zero-padded to the widest; None if that is the whole state.
+    legal: which choices each agent has; None if always all of them.
+    """
+
+    state: Float[Any, "*b s"]
+    obs: Float[Any, "*b n o"] | None = None
+    legal: Bool[Any, "*b n a"] | None = None
+
+
 class Sampling(NamedTuple):
     """What an algorithm asks of its batches; the defaults are those of plain cloning."""
 
@@ -65,6 +78,13 @@ class Transition(NamedTuple):
     outcome: Float[Array, "*b"]  # the return of the whole episode, standardised over the data's transitions
     halves: Bool[Array, "*b h"]  # is its episode in each of the random halves of the data?
     habit: Float[Array, "*b n a"]  # how its team sets out: mean action of the first steps, standardised
+    legal: Bool[Array, "*b n a"] | None = None  # None: every choice
+    next_legal: Bool[Array, "*b n a"] | None = None
+
+    @property
+    def acting(self) -> Bool[Array, "*b n"] | None:
+        """Which agents had a choice: not the dead, who may only wait. None: all had."""
+        return None if self.legal is None else self.legal.sum(-1) > 1
 
 
 class TrainState(NamedTuple):
@@ -81,3 +101,4 @@ class Episodes(NamedTuple):
 
     returns: Float[ndarray, " e"]
     lengths: Int[ndarray, " e"]
+    wins: Bool[ndarray, " e"] | None = None  # None: nothing to win

@@ -1,4 +1,6 @@
-"""What each agent observes: the full state, standardised, and its own one-hot id (the paper's convention)."""
+"""What each agent observes, standardised, with its own one-hot id: the full state (the paper's convention)
+or, where agents see less, what the environment shows each of them.
+"""
 
 from typing import Literal
 
@@ -7,37 +9,39 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vgm2p.types import Sight
+
 Standardise = Literal["dataset", "vector"]
+REACH = 5.0  # an agent's own observations are clipped to so many standard deviations: some are hardly ever on
 
 
 class TeamView(eqx.Module):
-    """Turns the state into every agent's observation; travels inside the policy.
+    """Turns what an environment shows into every agent's observation; travels inside the policy.
 
-    "dataset": (state - mean) / std with the statistics of the training data, then the id.
+    "dataset": (state - mean) / std with the statistics of the training data, then the id. An agent's own
+      observation, where it has one, likewise with its mean and deviation over agents, clipped.
     "vector": OMIGA's: the raw state, `padding` zeros and the id are one vector, shifted and scaled to
       zero mean and unit variance over its own entries. Ant's published vectors have 84 such zeros.
     """
 
     mean: Float[Array, " s"]
     std: Float[Array, " s"]
+    own: tuple[Float[Array, " o"], ...]  # mean and std of agents' own observations, if they have any
     n: int = eqx.field(static=True)
     standardise: Standardise = eqx.field(static=True, default="dataset")
     padding: int = eqx.field(static=True, default=0)
 
     @staticmethod
-    def of(
-        state: Float[np.ndarray, "rows s"], n: int, standardise: Standardise = "dataset", padding: int = 0
-    ) -> "TeamView":
-        """A view with the mean and standard deviation of `state`; constant entries keep scale 1."""
-        mean, std = state.mean(0, dtype=np.float64), state.std(0, dtype=np.float64)
-        std = np.where(std < 1e-6, 1.0, std)
-        return TeamView(
-            jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32), n, standardise, padding
-        )
+    def of(sight: Sight, n: int, standardise: Standardise = "dataset", padding: int = 0) -> "TeamView":
+        """A view with the means and standard deviations of `sight`; constant entries keep scale 1."""
+        own = () if sight.obs is None else _moments(sight.obs.reshape(-1, sight.obs.shape[-1]))
+        return TeamView(*_moments(sight.state), own, n, standardise, padding)
 
     @property
     def obs_dim(self) -> int:
         """Width of one agent's observation."""
+        if self.own:
+            return self.own[0].shape[-1] + self.n
         padding = self.padding if self.standardise == "vector" else 0
         return self.mean.shape[-1] + padding + self.n
 
@@ -45,14 +49,27 @@ class TeamView(eqx.Module):
         """The standardised state, for mixers and state values."""
         return (state - self.mean) / self.std
 
-    def obs(self, state: Float[Array, "*b s"]) -> Float[Array, "*b n o"]:
-        """Every agent's observation of a raw state."""
+    def obs(self, sight: Sight) -> Float[Array, "*b n o"]:
+        """Every agent's observation of what is shown."""
+        if self.own:
+            mean, std = self.own
+            own = jnp.clip((jnp.asarray(sight.obs) - mean) / std, -REACH, REACH)
+            return jnp.concatenate([own, self._ids(own.shape[:-2])], -1)
         vector = self.standardise == "vector"
-        shown = state if vector else self.state(state)
+        shown = sight.state if vector else self.state(sight.state)
+        ids = self._ids(shown.shape[:-1])
         shown = jnp.broadcast_to(shown[..., None, :], (*shown.shape[:-1], self.n, shown.shape[-1]))
-        ids = jnp.broadcast_to(jnp.eye(self.n), (*shown.shape[:-1], self.n))
         if not vector:
             return jnp.concatenate([shown, ids], -1)
         zeros = jnp.zeros((*shown.shape[:-1], self.padding))
         obs = jnp.concatenate([shown, zeros, ids], -1)
         return (obs - obs.mean(-1, keepdims=True)) / obs.std(-1, keepdims=True)
+
+    def _ids(self, axes):
+        return jnp.broadcast_to(jnp.eye(self.n), (*axes, self.n, self.n))
+
+
+def _moments(x: np.ndarray) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+    mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    std = np.where(std < 1e-6, 1.0, std)
+    return jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)

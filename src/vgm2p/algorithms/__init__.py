@@ -3,6 +3,7 @@
 from vgm2p.algorithms.algorithm import Fit
 from vgm2p.algorithms.awr import AWR
 from vgm2p.algorithms.bc import BC
+from vgm2p.algorithms.categorical_cfg import CategoricalCFG
 from vgm2p.algorithms.cfgrl_flow import CFGRLFlow
 from vgm2p.algorithms.cql import CQL
 from vgm2p.algorithms.diffusion_bc import DiffusionBC
@@ -29,17 +30,22 @@ ALGORITHMS = {
     "om2p": OM2P,
     "td3_bc": TD3BC,
     "cql": CQL,
+    "categorical_cfg": CategoricalCFG,  # for agents that choose, alone
 }
+
+CONTINUOUS = tuple(name for name in ALGORITHMS if name != "categorical_cfg")  # what robots can learn with
 
 __all__ = [
     "ALGORITHMS",
     "AWR",
     "BC",
+    "CONTINUOUS",
     "CQL",
     "OM2P",
     "TD3BC",
     "VGM2P",
     "CFGRLFlow",
+    "CategoricalCFG",
     "DiffusionBC",
     "FilteredBC",
     "Fit",

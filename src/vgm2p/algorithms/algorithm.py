@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP, Activation
@@ -172,7 +172,7 @@ def clone_loss(
     field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
     far = slice(flow.anchor_rows(len(z)), None)
     tangent = slow(z[far], t[far], t[far], *(c[far] for c in condition)) if flow.tangent == "ema" else None
-    return flow.loss(field, sample, condition, sample.v, tangent)
+    return flow.loss(field, sample, condition, sample.v, tangent, batch.acting)
 
 
 def clone_act(
@@ -189,12 +189,17 @@ def clone_act(
     return spec.actions.decode(flow.sample(field, noise, steps), legal)
 
 
-def pick(good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray) -> Int[Array, "rows n"]:
+def pick(
+    good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray, acting: Bool[Array, "b n"] | None = None
+) -> Int[Array, "rows n"]:
     """For each agent, `rows` rows of the batch drawn among its good ones; among all if it has none.
+
+    Where an agent had no choice (`acting`), nothing it did is good.
 
     Agents whose labels agree get the same rows: a team's actions stay together.
     """
     uniform = jax.random.uniform(key, (rows, 1))
+    good = good if acting is None else good & acting
     count = good.sum(0)
     ranks = jnp.where(count > 0, jnp.floor(uniform * count), 0).astype(jnp.int32)
     order = jnp.argsort(~good, axis=0, stable=True)  # good rows first, in their order
@@ -202,9 +207,15 @@ def pick(good: Bool[Array, "b n"], rows: int, key: PRNGKeyArray) -> Int[Array, "
     return jnp.where(count > 0, jnp.take_along_axis(order, ranks, axis=0), anywhere)
 
 
-def take_rows(x: Float[Array, "b n d"], index: Int[Array, "rows n"]) -> Float[Array, "rows n d"]:
+def take_rows(x: Shaped[Array, "b n d"], index: Int[Array, "rows n"]) -> Shaped[Array, "rows n d"]:
     """Each agent's rows of `x`."""
     return jnp.take_along_axis(x, index[..., None], axis=0)
+
+
+def redraw(batch: Transition, index: Int[Array, "rows n"]) -> Transition:
+    """The batch with each agent's rows of what a policy learns from."""
+    legal = None if batch.legal is None else take_rows(batch.legal, index)
+    return batch._replace(obs=take_rows(batch.obs, index), action=take_rows(batch.action, index), legal=legal)
 
 
 def _clip_fields(grads, longest):

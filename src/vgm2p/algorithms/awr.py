@@ -75,7 +75,7 @@ class AWR:
             log_weight = self.log_weights(params.values, state.target.values, batch)
             rows = (len(log_weight) // self.pool,)
             index = jax.random.categorical(draw_key, log_weight, shape=rows)
-            drawn = batch._replace(obs=batch.obs[index], action=batch.action[index])
+            drawn = jax.tree.map(lambda x: x[index], batch)
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, drawn, flow_key)
             share = jnp.exp(log_weight - jax.nn.logsumexp(log_weight))
             effective = 1 / jnp.square(share).sum() / len(share)

@@ -1,34 +1,35 @@
-"""Behaviour cloning with a Gaussian per agent: the plainest control, no value and no label.
+"""Behaviour cloning by likelihood: the plainest control, no value and no label.
 
-Each agent maximises the likelihood of its logged action under N(mean(o_i), diag(std(o_i)^2)). With
-discrete teams the Gaussian is over the coded action and the nearest legal choice is executed.
+Each agent maximises the likelihood of its logged action under N(mean(o_i), diag(std(o_i)^2)) or, where it
+chooses, under a categorical distribution over its legal choices.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
-from vgm2p.nets import MLP
+from vgm2p.nets import MLP, mean
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
 
 @dataclass(frozen=True)
 class BC:
-    """Gaussian behaviour cloning."""
+    """Behaviour cloning, Gaussian or categorical."""
 
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""
     noise: float = 0.5
-    """(execution) Scale of the Gaussian's noise: 1 samples the learned distribution, 0 takes its mean."""
+    """(execution) Scale of the noise: 1 samples the learned distribution, 0 takes its mean or mode."""
     options: ClassVar[tuple[str, ...]] = ("noise",)
     sampling: ClassVar[Sampling] = Sampling()
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
-        return start(spec, self.fit, PolicyParams(gaussian_net(spec, self.fit, key)))
+        return start(spec, self.fit, PolicyParams(likelihood_net(spec, self.fit, key)))
 
     def update(
         self, spec: Spec, state: TrainState, batch: Transition, key: PRNGKeyArray
@@ -37,7 +38,7 @@ class BC:
         del key
 
         def loss(params):
-            nll = -log_likelihood(params.policy, batch).mean()
+            nll = mean(-log_likelihood(spec, params.policy, batch), batch.acting)
             return nll, {"loss/policy": nll}
 
         return descend(spec, self.fit, loss, state, (self.fit.slow_rate,))
@@ -51,24 +52,57 @@ class BC:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation."""
-        mean, log_std = gaussian(params.policy, obs)
-        return spec.actions.decode(mean + jnp.exp(log_std) * latent(spec, obs, key, self.noise), legal)
+        return draw(spec, params.policy, obs, key, self.noise, legal)
 
 
-def gaussian_net(spec: Spec, fit: Fit, key: PRNGKeyArray) -> MLP:
-    """The network of a Gaussian per agent."""
-    width = 2 * spec.action_dim
+def likelihood_net(spec: Spec, fit: Fit, key: PRNGKeyArray) -> MLP:
+    """The network of each agent's distribution: a Gaussian, or a categorical one over choices."""
+    width = spec.action_dim if spec.actions.discrete else 2 * spec.action_dim
     return MLP(spec.obs_dim, fit.hidden, width, key, activation=fit.activation, last_gain=0.1)
+
+
+def log_likelihood(spec: Spec, policy: MLP, batch: Transition) -> Float[Array, "b n"]:
+    """Of each agent's logged action, among the legal ones; of a Gaussian up to a constant."""
+    if spec.actions.discrete:
+        return log_probability(policy(batch.obs), batch)
+    centre, log_std = gaussian(policy, batch.obs)
+    z = (batch.action - centre) * jnp.exp(-log_std)
+    return -(0.5 * jnp.square(z) + log_std).sum(-1)
+
+
+def log_probability(logits: Float[Array, "b n a"], batch: Transition) -> Float[Array, "b n"]:
+    """Of each agent's logged choice, among the legal ones."""
+    logits = logits if batch.legal is None else jnp.where(batch.legal, logits, -1e9)
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), batch.action.argmax(-1)[..., None], -1)[..., 0]
 
 
 def gaussian(policy: MLP, obs: Float[Array, "*b n o"]) -> tuple[Float[Array, "*b n a"], ...]:
     """Mean and logarithm of the standard deviation."""
-    mean, log_std = jnp.split(policy(obs), 2, -1)
-    return mean, jnp.clip(log_std, -5.0, 2.0)
+    centre, log_std = jnp.split(policy(obs), 2, -1)
+    return centre, jnp.clip(log_std, -5.0, 2.0)
 
 
-def log_likelihood(policy: MLP, batch: Transition) -> Float[Array, "b n"]:
-    """Of each agent's logged action, up to a constant."""
-    mean, log_std = gaussian(policy, batch.obs)
-    z = (batch.action - mean) * jnp.exp(-log_std)
-    return -(0.5 * jnp.square(z) + log_std).sum(-1)
+def draw(
+    spec: Spec,
+    policy: MLP,
+    obs: Float[Array, "*b n o"],
+    key: PRNGKeyArray,
+    noise: float,
+    legal: Bool[Array, "*b n a"] | None,
+) -> Array:
+    """Every agent's action, with `noise` times its distribution's: of choices, its temperature."""
+    if spec.actions.discrete:
+        return choose(spec, policy(obs), key, noise, legal)
+    centre, log_std = gaussian(policy, obs)
+    return spec.actions.decode(centre + jnp.exp(log_std) * latent(spec, obs, key, noise), legal)
+
+
+def choose(
+    spec: Spec,
+    logits: Float[Array, "*b n a"],
+    key: PRNGKeyArray,
+    noise: float,
+    legal: Bool[Array, "*b n a"] | None,
+) -> Array:
+    """A legal choice with probability proportional to exp(logit / noise); the likeliest at noise 0."""
+    return spec.actions.decode(logits + noise * jax.random.gumbel(key, logits.shape), legal)

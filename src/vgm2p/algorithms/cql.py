@@ -67,10 +67,11 @@ class CQL:
 
         def loss(params):
             next_action = smoothed(spec, state.target.policy, batch.next_obs, next_key, self.smoothing)
+            next_action = spec.actions.settle(next_action, batch.next_legal)
             target = td_target(state.target.values, batch, next_action, lower=True)
             q_loss = td_loss(params.values, batch, target)
             low = self.conservative(spec, params.values, params.policy, batch, sample_key)
-            policy_loss = climb(params.values, batch.obs, jnp.tanh(params.policy(batch.obs)))
+            policy_loss = climb(spec, params.values, batch, jnp.tanh(params.policy(batch.obs)))
             metrics = {"loss/q": q_loss, "loss/conservative": low, "loss/policy": policy_loss}
             return q_loss + self.weight * low + policy_loss, metrics
 
@@ -84,7 +85,8 @@ class CQL:
         obs = jnp.broadcast_to(batch.obs, (self.samples, *batch.obs.shape))
         uniform = jax.random.uniform(uniform_key, (*obs.shape[:-1], spec.action_dim), minval=-1.0)
         near = stop_gradient(smoothed(spec, policy, obs, near_key, self.smoothing))
-        asked = critics(jnp.concatenate([obs, obs]), jnp.concatenate([uniform, near]))
+        actions = spec.actions.settle(jnp.concatenate([uniform, near]), batch.legal)
+        asked = critics(jnp.concatenate([obs, obs]), actions)
         logged = critics(batch.obs, jnp.clip(batch.action, -1.0, 1.0))  # within the box, as all that is asked
         count = jnp.log(2.0 * self.samples)
         tops = [self.temperature * (jax.nn.logsumexp(q / self.temperature, axis=0) - count) for q in asked]

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
 from vgm2p.errors import InputError
-from vgm2p.nets import MLP
+from vgm2p.nets import MLP, mean
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
 
@@ -72,7 +72,7 @@ class DiffusionBC:
         kept = abar(level / self.levels)[..., None]
         z = jnp.sqrt(kept) * batch.action + jnp.sqrt(1 - kept) * noise
         error = _predict(policy, z, level / self.levels, batch.obs) - noise
-        return jnp.square(error).sum(-1).mean()
+        return mean(jnp.square(error).sum(-1), batch.acting)
 
     def act(
         self,

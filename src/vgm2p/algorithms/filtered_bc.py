@@ -23,8 +23,8 @@ from vgm2p.algorithms.algorithm import (
     descend,
     latent,
     pick,
+    redraw,
     start,
-    take_rows,
 )
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
@@ -79,8 +79,8 @@ class FilteredBC:
             advantage = self.values.advantage(params.values, state.target.values, batch)
             good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
             good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
-            index = pick(good, len(good) // self.pool, pick_key)
-            rows = batch._replace(obs=take_rows(batch.obs, index), action=take_rows(batch.action, index))
+            index = pick(good, len(good) // self.pool, pick_key, batch.acting)
+            rows = redraw(batch, index)
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, rows, flow_key)
             metrics = metrics | {"label/positive": good.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics

@@ -33,7 +33,7 @@ from vgm2p.algorithms.algorithm import (
 )
 from vgm2p.critics import Critics, climb, td_target
 from vgm2p.flows import FLOW_MATCHING
-from vgm2p.nets import MLP
+from vgm2p.nets import MLP, mean
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
 
@@ -89,12 +89,13 @@ class MacFlow:
 
         def loss(params):
             next_action = params.policy.act(batch.next_obs, latent(spec, batch.obs, next_key, 1.0))
+            next_action = spec.actions.settle(next_action, batch.next_legal)
             q_loss = self.q_loss(params.values, state.target.values, batch, next_action)
             flow_loss = clone_loss(
                 FLOW_MATCHING, params.policy.flow, state.target.policy.flow, batch, flow_key
             )
             noise = latent(spec, batch.obs, jump_key, 1.0)
-            jump_loss, metrics = self.jump_loss(params, batch.obs, noise)
+            jump_loss, metrics = self.jump_loss(spec, params, batch, noise)
             metrics = metrics | {"loss/q": q_loss, "loss/policy": flow_loss}
             return q_loss + flow_loss + jump_loss, metrics
 
@@ -104,20 +105,20 @@ class MacFlow:
         self, critics: Critics, slow: Critics, batch: Transition, next_action: Float[Array, "b n a"]
     ) -> Float[Array, ""]:
         """Both critics' means over agents towards the mean of the agents' targets."""
-        target = td_target(slow, batch, jnp.clip(next_action, -1.0, 1.0), lower=False).mean(-1)
+        target = td_target(slow, batch, next_action, lower=False).mean(-1)
         q = jnp.stack(critics(batch.obs, batch.action)).mean(-1)
         return jnp.square(q - target).sum(0).mean()
 
     def jump_loss(
-        self, params: ValuePolicyParams, obs: Float[Array, "b n o"], noise: Float[Array, "b n a"]
+        self, spec: Spec, params: ValuePolicyParams, batch: Transition, noise: Float[Array, "b n a"]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Near the behaviour's flow from the same noise, and up the critics."""
-        flow = stop_gradient(params.policy.flow)
+        flow, obs = stop_gradient(params.policy.flow), batch.obs
         field = lambda z, t, r: flow(z, t, r, obs, unconditional(obs))  # noqa: E731
         teacher = jnp.clip(FLOW_MATCHING.sample(field, noise, self.flow_steps), -1.0, 1.0)
         action = params.policy.act(obs, noise)
-        distil = jnp.square(action - stop_gradient(teacher)).mean()
-        gain = climb(params.values, obs, action)
+        distil = mean(jnp.square(action - stop_gradient(teacher)).mean(-1), batch.acting)
+        gain = climb(spec, params.values, batch, action)
         return self.alpha * distil + gain, {"loss/distil": distil}
 
     def act(

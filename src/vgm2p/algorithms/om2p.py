@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import (
@@ -75,11 +74,12 @@ class OM2P:
 
         def loss(params):
             next_action = self._jump(spec, state.target.policy, batch.next_obs, next_key)
+            next_action = spec.actions.settle(next_action, batch.next_legal)
             target = td_target(state.target.values, batch, next_action, lower=False)
             q_loss = td_loss(params.values, batch, target)
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, batch, flow_key)
             action = self._jump(spec, params.policy, batch.obs, jump_key)
-            gain = climb(params.values, batch.obs, action)
+            gain = climb(spec, params.values, batch, action)
             return q_loss + policy_loss + self.weight * gain, {"loss/q": q_loss, "loss/policy": policy_loss}
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
@@ -99,4 +99,4 @@ class OM2P:
     def _jump(self, spec, policy, obs, key):
         """A differentiable action of the policy, from unit noise."""
         field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs))  # noqa: E731
-        return jnp.clip(self.flow.sample(field, latent(spec, obs, key, 1.0)), -1.0, 1.0)
+        return self.flow.sample(field, latent(spec, obs, key, 1.0))

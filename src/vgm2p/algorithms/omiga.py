@@ -1,10 +1,10 @@
 """OMIGA: each agent clones with weights that come from the team's value (arXiv 2307.11620).
 
-Its critic is `values.OMIGA`. Each agent's Gaussian maximises exp(z_i) log pi_i(a_i | o_i) with
+Its critic is `values.OMIGA`. Each agent's policy maximises exp(z_i) log pi_i(a_i | o_i) with
 z_i = clip(w_i(s) (Q_i - V_i) / alpha, -10, 10), all of z_i fixed: a local weight derived from a global
 objective. In their code a tanh-Gaussian of the clipped action; here the Gaussian over raw actions that `bc`
-uses, so that the two differ in the weight alone. Rewards are scaled (see `values.py`), so alpha is not on
-their scale.
+uses (a categorical policy where it chooses), so that the two differ in the weight alone. Rewards are scaled
+(see `values.py`), so alpha is not on their scale.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, latent, start
-from vgm2p.algorithms.bc import gaussian, gaussian_net, log_likelihood
+from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, start
+from vgm2p.algorithms.bc import draw, likelihood_net, log_likelihood
+from vgm2p.nets import mean
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA
 
@@ -32,7 +33,7 @@ class OmigaPolicy:
     value_rate: float = 0.005
     """How fast the slow values follow, per update."""
     noise: float = 0.5
-    """(execution) Scale of the Gaussian's noise: 1 samples the learned distribution, 0 takes its mean."""
+    """(execution) Scale of the noise: 1 samples the learned distribution, 0 takes its mean or mode."""
     options: ClassVar[tuple[str, ...]] = ("noise",)
 
     @property
@@ -43,7 +44,7 @@ class OmigaPolicy:
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
-        policy = gaussian_net(spec, self.fit, policy_key)
+        policy = likelihood_net(spec, self.fit, policy_key)
         return start(spec, self.fit, ValuePolicyParams(self.values.init(spec, value_key), policy))
 
     def update(
@@ -55,7 +56,8 @@ class OmigaPolicy:
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
             weight = self.weights(params.values, state.target.values, batch)
-            policy_loss = -(weight * log_likelihood(params.policy, batch)).mean()
+            likelihood = log_likelihood(spec, params.policy, batch)
+            policy_loss = mean(-weight * likelihood, batch.acting)
             metrics = metrics | {"loss/policy": policy_loss, "policy/weight": weight.mean()}
             return value_loss + policy_loss, metrics
 
@@ -75,5 +77,4 @@ class OmigaPolicy:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation."""
-        mean, log_std = gaussian(params.policy, obs)
-        return spec.actions.decode(mean + jnp.exp(log_std) * latent(spec, obs, key, self.noise), legal)
+        return draw(spec, params.policy, obs, key, self.noise, legal)

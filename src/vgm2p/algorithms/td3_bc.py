@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, latent, start
 from vgm2p.critics import Critics, climb, td_loss, td_target
-from vgm2p.nets import MLP
+from vgm2p.nets import MLP, mean
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
 
@@ -59,11 +59,13 @@ class TD3BC:
 
         def loss(params):
             next_action = smoothed(spec, state.target.policy, batch.next_obs, key, self.smoothing)
+            next_action = spec.actions.settle(next_action, batch.next_legal)
             target = td_target(state.target.values, batch, next_action, lower=True)
             q_loss = td_loss(params.values, batch, target)
             action = jnp.tanh(params.policy(batch.obs))
-            clone = jnp.square(action - jnp.clip(batch.action, -1.0, 1.0)).mean()
-            policy_loss = clone + self.weight * climb(params.values, batch.obs, action)
+            gap = jnp.square(action - jnp.clip(batch.action, -1.0, 1.0)).mean(-1)
+            clone = mean(gap, batch.acting)
+            policy_loss = clone + self.weight * climb(spec, params.values, batch, action)
             return q_loss + policy_loss, {"loss/q": q_loss, "loss/policy": clone}
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))

@@ -33,8 +33,8 @@ from vgm2p.algorithms.algorithm import (
     descend,
     latent,
     pick,
+    redraw,
     start,
-    take_rows,
 )
 from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
@@ -161,8 +161,14 @@ class VGM2P:
         pick_key, draw_key, strength_key = jax.random.split(key, 3)
         rows = len(good) // self.pool
         null, anchors, guided = self._layout(rows)
-        index = pick(good | self.negatives, rows - null, pick_key)
-        obs, action = (jnp.concatenate([x[:null], take_rows(x, index)]) for x in (batch.obs, batch.action))
+        index = pick(good | self.negatives, rows - null, pick_key, batch.acting)
+        drawn = redraw(batch, index)
+        obs, action = (
+            jnp.concatenate([x[:null], y]) for x, y in ((batch.obs, drawn.obs), (batch.action, drawn.action))
+        )
+        acting = batch.acting
+        if acting is not None:
+            acting = jnp.concatenate([acting[:null], jnp.take_along_axis(acting, index, axis=0)])
         label = jnp.where(jnp.take_along_axis(good, index, axis=0) | (not self.negatives), 1.0, -1.0)
         label = jnp.concatenate([jnp.zeros((null, label.shape[1])), label])
         strength = jnp.where(label > 0, self._strengths(label.shape, guided, strength_key), 1.0)
@@ -173,7 +179,8 @@ class VGM2P:
         v, w = sample.v[guided], strength[guided]
         target = sample.v.at[guided].set(flows.guided_velocity(v, v_good[: len(v)], v_any, w))
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
-        return self.flow.loss(field, sample, (obs, condition), target, v_good[anchors - asked.start :])
+        tangent = v_good[anchors - asked.start :]
+        return self.flow.loss(field, sample, (obs, condition), target, tangent, acting)
 
     def act(
         self,

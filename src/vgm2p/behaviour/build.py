@@ -12,15 +12,15 @@ from vgm2p.behaviour.ladder import enclose, fit_shares, play_wave, save_actor
 from vgm2p.behaviour.ppo import PPO, Actor, train
 from vgm2p.data.card import versions
 from vgm2p.data.store import write_json
-from vgm2p.envs.mujoco import MujocoVec
-from vgm2p.tasks import TEAMS, TIERS, reference
+from vgm2p.tasks import TASKS, TEAMS, reference
 
-ROLLED = tuple(tier for tier in TIERS if tier != "medium-expert")  # that one is a union
+ROLLED = ("expert", "medium", "medium-replay")  # medium-expert is a union
+WIN_RATES = {"good": 0.9, "medium": 0.5, "poor": 0.05}  # what a battle's tiers aim at
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one robot's ladder is trained. Seeds were chosen among a few for reaching the expert's return.
+    """How one ladder is trained. Robots' seeds were chosen among a few for reaching the expert's return.
 
     trainings: PPO settings; each trains for `iterations`, and all its checkpoints are candidates.
     screened: episodes per candidate, for a choice of rungs.
@@ -38,7 +38,15 @@ class Recipe:
     trainings: tuple[PPO, ...] = (PPO(),)
 
 
-RECIPES = {
+BATTLE_ITERATIONS = {
+    "3m": 200,
+    "8m": 300,
+    "2s3z": 300,
+    "5m_vs_6m": 600,
+    "smacv2_5_units": 600,
+    "smacv2_10_units": 600,
+}
+RECIPES: dict[str, Recipe] = {
     "halfcheetah": Recipe(iterations=160, seed=4, screened=128, measured=512),
     "hopper": Recipe(iterations=500, seed=2, rungs=16, screened=64, measured=256),
     # The published ants hardly ever fall (2055 +- 22), so ours learn to be steady at a given speed.
@@ -50,57 +58,88 @@ RECIPES = {
         trainings=tuple(PPO(reward_goal=goal) for goal in (0.95, 1.42, 2.06)),
     ),
 }
+_BATTLE = PPO(minibatch=1024, epochs=4, learning_rate=5e-4, entropy=0.01)
+RECIPES |= {
+    scenario: Recipe(iterations, seed=0, rungs=8, screened=64, measured=512, trainings=(_BATTLE,))
+    for scenario, iterations in BATTLE_ITERATIONS.items()
+}
 
 
-def build(robot: str, out: Path, say: Callable[[str], Any] = print) -> dict:
-    """Train and write the ladder of `robot` into `out`; returns its card. Takes some minutes."""
-    recipe, team = RECIPES[robot], next(name for name, team in TEAMS.items() if team.robot == robot)
-    candidates = [c for ppo in recipe.trainings for c in _train(robot, recipe, ppo, say)]
-    published = reference()["datasets"][team]
-    roughly = _measure(robot, [actor for _, actor in candidates], recipe.screened)
-    kept = _choose(roughly, published, recipe)
-    measured = _measure(robot, [candidates[i][1] for i in kept], recipe.measured)
+def build(body: str, out: Path, say: Callable[[str], Any] = print) -> dict:
+    """Train and write the ladder of a robot or scenario into `out`; returns its card. Takes some minutes."""
+    recipe, team = RECIPES[body], next(name for name, team in TEAMS.items() if team.body == body)
+    where = next(task for task in TASKS.values() if task.team == team)
+    candidates = [c for ppo in recipe.trainings for c in _train(where, recipe, ppo, say)]
+    roughly = _measure(where, [actor for _, actor in candidates], recipe.screened)
+    kept = _choose_battle(roughly, recipe) if where.is_battle else _choose(roughly, _goals(team), recipe)
+    measured = _measure(where, [candidates[i][1] for i in kept], recipe.measured)
     rungs = []
     for rung, (index, measure) in enumerate(zip(kept, measured, strict=True)):
         iteration, actor = candidates[index]
         save_actor(actor, out / f"{rung:02d}.safetensors")
         rungs.append({"file": f"{rung:02d}.safetensors", "iteration": iteration, **measure})
-        say(f"rung {rung:2d}: iteration {iteration:3d}, return {measure['mean']:.0f} +- {measure['std']:.0f}")
-    card = {
-        "robot": robot,
-        "recipe": asdict(recipe),
-        "versions": versions(),
-        "rungs": rungs,
-        "tiers": {tier: _tier(rungs, tier, published) for tier in ROLLED},
-    }
+        won = f", won {measure['win_rate']:.0%}" if where.is_battle else ""
+        say(f"rung {rung:2d}: iteration {iteration:3d}, return {_told(measure)}{won}")
+    tiers = (
+        _battle_tiers(rungs, team) if where.is_battle else {t: _tier(rungs, t, _goals(team)) for t in ROLLED}
+    )
+    card = {"body": body, "recipe": asdict(recipe), "versions": versions(), "rungs": rungs, "tiers": tiers}
     write_json(out / "card.json", card)
     return card
 
 
-def _train(robot, recipe, ppo, say) -> list[tuple[int, Actor]]:
-    env = MujocoVec(robot, ppo.copies)
+def _goals(team):
+    return reference()["datasets"][team]
+
+
+def _told(measure):
+    digits = 0 if abs(measure["mean"]) > 10 else 2
+    return f"{measure['mean']:.{digits}f} +- {measure['std']:.{digits}f}"
+
+
+def _train(where, recipe, ppo, say) -> list[tuple[int, Actor]]:
+    env = where.make_env(ppo.copies)
     candidates = []
-    latest = float("nan")  # episodes of 1000 steps do not end in every iteration
+    latest = float("nan")  # a robot's episodes of 1000 steps do not end in every iteration
     for iteration, actor, score in train(env, ppo, recipe.iterations, recipe.seed):
         latest = score if score == score else latest
         if iteration % recipe.every == 0 or iteration == recipe.iterations - 1:
             candidates.append((iteration, actor))
-            say(f"iteration {iteration:3d} of {recipe.iterations}: return {latest:.0f}")
+            say(f"iteration {iteration:3d} of {recipe.iterations}: return {latest:.2f}")
     env.close()
     return candidates
 
 
-def _measure(robot, actors, episodes) -> list[dict[str, float]]:
-    """What each policy returns with its own noise, over `episodes` episodes."""
-    env, measures = MujocoVec(robot, episodes), []
+def _measure(where, actors, episodes) -> list[dict[str, float]]:
+    """What each policy returns (and wins) with its own noise, over `episodes` episodes."""
+    env, measures = where.make_env(episodes), []
     for actor in actors:
-        rewards = [reward for _, _, reward, _ in play_wave(env, actor, episodes, 0, jax.random.key(0))]
-        returns = np.array([reward.sum(dtype=np.float64) for reward in rewards])
-        lengths = np.array([len(reward) for reward in rewards])
-        figures = {"mean": returns.mean(), "std": returns.std(), "length": lengths.mean()}
-        measures.append({name: round(float(value), 1) for name, value in figures.items()})
+        wave = play_wave(env, actor, episodes, 0, jax.random.key(0))
+        returns = np.array([e.reward.sum(dtype=np.float64) for e in wave])
+        lengths = np.array([len(e.reward) for e in wave])
+        figures, digits = {"mean": returns.mean(), "std": returns.std(), "length": lengths.mean()}, 1
+        if where.is_battle:
+            figures, digits = figures | {"win_rate": np.mean([e.won for e in wave])}, 3
+        measures.append({name: round(float(value), digits) for name, value in figures.items()})
     env.close()
     return measures
+
+
+def _choose_battle(measures, recipe) -> list[int]:
+    """Candidates nearest to each tier's win rate, and to evenly spaced ones up to the best."""
+    wins = np.array([m["win_rate"] for m in measures])
+    wanted = [*np.linspace(0, wins.max(), recipe.rungs), *WIN_RATES.values()]
+    return sorted(
+        {int(np.abs(wins - x).argmin()) for x in wanted}, key=lambda i: (wins[i], measures[i]["mean"])
+    )
+
+
+def _battle_tiers(rungs, team) -> dict[str, dict[str, float]]:
+    """Good, medium and poor: the rung nearest to the win rate; replay: all rungs alike."""
+    if team.startswith("smacv2"):
+        return {"replay": {rung["file"]: round(1 / len(rungs), 3) for rung in rungs}}
+    nearest = lambda rate: min(rungs, key=lambda rung: abs(rung["win_rate"] - rate))  # noqa: E731
+    return {tier: {nearest(rate)["file"]: 1.0} for tier, rate in WIN_RATES.items()}
 
 
 def _choose(measures, published, recipe) -> list[int]:

@@ -1,15 +1,14 @@
 """The ladder: behaviour policies of rising skill that ship with the package, and the mixes made of them.
 
-One folder per robot holds a dozen PPO checkpoints (`00.safetensors`, ...) and `card.json`: how each was
-trained, what it returns when it acts with its own Gaussian noise, and each tier's share of episodes.
+One folder per robot or scenario holds PPO checkpoints (`00.safetensors`, ...) and `card.json`: how each was
+trained, what it returns when it acts with its own noise, and each tier's share of episodes.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,27 +20,29 @@ from scipy.optimize import minimize
 
 from vgm2p.behaviour.ppo import Actor
 from vgm2p.data.store import read_json, read_tensors, replace_file
-from vgm2p.envs.mujoco import MujocoVec
+from vgm2p.envs.env import VecEnv
 from vgm2p.nets import MLP
+from vgm2p.types import Sight
 
 COPIES = 250  # episodes rolled out side by side; part of what decides the bytes of a twin
 
 
-def folder(robot: str) -> Path:
-    """Where the shipped ladder of a robot lies."""
-    return Path(str(files("vgm2p.behaviour") / "ladder" / robot))
+def folder(body: str) -> Path:
+    """Where the shipped ladder of a robot or scenario lies."""
+    return Path(str(files("vgm2p.behaviour") / "ladder" / body))
 
 
-def card(robot: str) -> dict:
-    """The card of a robot's ladder."""
-    return read_json(folder(robot) / "card.json")
+def card(body: str) -> dict:
+    """The card of a robot's or scenario's ladder."""
+    return read_json(folder(body) / "card.json")
 
 
 def save_actor(actor: Actor, path: Path) -> None:
     """Write a behaviour policy."""
     layers = enumerate(actor.net.layers)
     arrays = {f"{i}.{name}": getattr(layer, name) for i, layer in layers for name in ("weight", "bias")}
-    arrays |= {name: getattr(actor, name) for name in ("log_std", "mean", "std")}
+    rest = {name: getattr(actor, name) for name in ("log_std", "mean", "std")}
+    arrays |= {name: x for name, x in rest.items() if x is not None}
     replace_file(path, lambda p: save_file({k: np.asarray(v, np.float32) for k, v in arrays.items()}, p))
 
 
@@ -50,46 +51,39 @@ def load_actor(path: Path) -> Actor:
     arrays = {k: jnp.asarray(v) for k, v in read_tensors(path).items()}
     depth = sum(k.endswith(".weight") for k in arrays)
     hidden = tuple(arrays[f"{i}.bias"].shape[0] for i in range(depth - 1))
-    inputs, outputs = len(arrays["mean"]), len(arrays["log_std"])
-    net = MLP(inputs, hidden, outputs, jax.random.key(0), activation="tanh")
+    sizes = len(arrays["mean"]), hidden, len(arrays[f"{depth - 1}.bias"])
+    net = MLP(*sizes, jax.random.key(0), activation="tanh")
     leaves = [arrays[f"{i}.{name}"] for i in range(depth) for name in ("weight", "bias")]
     net = jax.tree.unflatten(jax.tree.structure(net), leaves)
-    return Actor(net, *(arrays[name] for name in ("log_std", "mean", "std")))
+    return Actor(net, arrays.get("log_std"), arrays["mean"], arrays["std"])
 
 
-@dataclass
-class Log:
-    """Episodes in order: lists of per-episode arrays."""
+class Episode(NamedTuple):
+    """One episode of L steps: what was shown L + 1 times, L actions and rewards, and how it ended."""
 
-    state: list[Float[ndarray, "t1 s"]]
-    action: list[Float[ndarray, "t a"]]
-    reward: list[Float[ndarray, " t"]]
-    terminated: list[bool]
-
-    def append(self, episode: tuple) -> None:
-        """Add one episode: its states, actions, rewards, and whether it truly ended."""
-        state, action, reward, terminated = episode
-        self.state.append(state)
-        self.action.append(action)
-        self.reward.append(reward)
-        self.terminated.append(terminated)
+    sight: Sight
+    action: ndarray
+    reward: Float[ndarray, " t"]
+    terminated: bool
+    won: bool | None
 
 
 def roll_out(
-    env: MujocoVec,
+    env: VecEnv,
     actor: Actor,
     transitions: int,
     length: float,
     seed: int,
     tick: Callable[[int], Any] = lambda n: None,
-) -> Log:
+) -> list[Episode]:
     """Whole episodes of a noisy policy, in waves, until they hold at least `transitions` transitions.
 
     Episodes are kept in the order of their start, so that short ones are not preferred. `length`, the
     expected length of an episode, only decides how many are started in a wave. `tick` is called with the
     number of transitions that each wave adds.
     """
-    log, total, wave = Log([], [], [], []), 0, 0
+    log: list[Episode] = []
+    total, wave = 0, 0
     while total < transitions:
         count = min(env.copies, 1 + math.ceil((transitions - total) / length))
         key = jax.random.fold_in(jax.random.key(seed), wave)
@@ -98,34 +92,46 @@ def roll_out(
             if total >= transitions:
                 break
             log.append(episode)
-            total += len(episode[2])
+            total += len(episode.reward)
         tick(total - before)
         wave += 1
     return log
 
 
-def play_wave(env: MujocoVec, actor: Actor, count: int, seed: int, key: PRNGKeyArray) -> list[tuple]:
-    """One episode in the first `count` copies, as (state, action, reward, terminated) tuples."""
-    state, lengths = env.reset(seed), np.zeros(env.copies, int)
+def play_wave(env: VecEnv, actor: Actor, count: int, seed: int, key: PRNGKeyArray) -> list[Episode]:
+    """One episode in the first `count` copies."""
+    sight, lengths = env.reset(seed), np.zeros(env.copies, int)
     env.running[count:] = False
-    states: list = [state.astype(np.float32)]
-    actions: list = []
-    rewards: list = []
+    sights: list[Sight] = [_compact(sight)]
+    actions: list[ndarray] = []
+    rewards: list[ndarray] = []
     ended = np.zeros(env.copies, bool)
     while env.running.any():
         lengths += env.running
-        step_key = jax.random.fold_in(key, len(actions))
-        action = np.asarray(actor.sample(jnp.asarray(states[-1]), step_key))
-        state, reward, terminated, _ = env.step(action)
+        action = np.asarray(actor.act(sights[-1], jax.random.fold_in(key, len(actions))))
+        sight, reward, terminated, _ = env.step(action)
         ended |= terminated
-        states.append(state.astype(np.float32))
+        sights.append(_compact(sight))
         actions.append(action)
         rewards.append(reward.astype(np.float32))
-    state, action, reward = (np.stack(x, axis=1) for x in (states, actions, rewards))
+    shown = jax.tree.map(lambda *x: np.stack(x, axis=1), *sights)
+    action, reward = np.stack(actions, axis=1), np.stack(rewards, axis=1)
     return [
-        (state[i, : n + 1], action[i, :n], reward[i, :n], bool(ended[i]))
+        Episode(
+            jax.tree.map(lambda x, i=i, n=n: x[i, : n + 1], shown),
+            action[i, :n],
+            reward[i, :n],
+            bool(ended[i]),
+            None if env.won is None else bool(env.won[i]),
+        )
         for i, n in enumerate(lengths[:count])
     ]
+
+
+def _compact(sight: Sight) -> Sight:
+    """What is shown in the numbers of a dataset: states of four bytes, agents' own observations of two."""
+    obs = None if sight.obs is None else sight.obs.astype(np.float16)
+    return Sight(sight.state.astype(np.float32), obs, sight.legal)
 
 
 def enclose(mean: Float[ndarray, " k"], goal: float) -> tuple[list[int], list[float]]:

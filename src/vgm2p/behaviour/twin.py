@@ -3,20 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from vgm2p.behaviour import ladder
+from vgm2p.behaviour.ladder import Episode
 from vgm2p.data import store
 from vgm2p.data.card import describe, versions
 from vgm2p.data.dataset import Dataset
-from vgm2p.envs.mujoco import MujocoVec
 from vgm2p.tasks import TIERS, Task
 
 UNION = ("medium", "expert")  # medium-expert holds exactly these two, in this order
-NOTE = (
-    "Behaviour acts with its Gaussian noise, unclipped: the simulator clamps torques to [-1, 1] but the "
-    "control cost in the reward is paid on the raw action, as in the published data."
-)
+NOTES = {
+    "twin": (
+        "Behaviour acts with its Gaussian noise, unclipped: the simulator clamps torques to [-1, 1] but the "
+        "control cost in the reward is paid on the raw action, as in the published data."
+    ),
+    "smax": "Behaviour draws from its distribution over legal choices. Observations are stored in float16.",
+}
 
 
 def make(
@@ -26,62 +30,69 @@ def make(
     threads: int | None = None,
     tick: Callable[[int], Any] = lambda n: None,
 ) -> Dataset:
-    """Roll out and store the twin of `task`; the published number of transitions unless told otherwise.
+    """Roll out and store the twin of `task`; its usual number of transitions unless told otherwise.
 
     Whole episodes only, so it may hold a few hundred transitions more. Same seed, versions and kind of
     processor: same bytes, whatever the number of threads.
     """
-    transitions = transitions or task.published_transitions
-    if task.tier == "medium-expert":
-        share = transitions / task.published_transitions
-        parts = [
-            _roll(part, round(share * part.published_transitions), seed, threads, tick)
-            for part in (Task(task.team, tier) for tier in UNION)
-        ]
-    else:
-        parts = [_roll(task, transitions, seed, threads, tick)]
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in store.FIELDS}
-    dataset = Dataset(**arrays, card={"id": task.id})
+    transitions = transitions or task.transitions
+    tiers = UNION if task.tier == "medium-expert" else (task.tier,)
+    episodes: list[Episode] = []
+    for part in (Task(task.team, tier) for tier in tiers):
+        share = part.transitions / task.transitions if len(tiers) > 1 else 1.0
+        episodes += _roll(part, round(share * transitions), seed, threads, tick)
+    return store.save(_dataset(task, seed, tiers, episodes), store.home() / task.id)
+
+
+def _dataset(task, seed, tiers, episodes: list[Episode]) -> Dataset:
+    action = np.concatenate([e.action for e in episodes])
+    sight = jax.tree.map(lambda *x: np.concatenate(x), *(e.sight for e in episodes))
+    reward, lengths = [e.reward for e in episodes], np.array([len(e.reward) for e in episodes], np.int32)
+    suite = task.id.split("/")[0]
     card = {
         "id": task.id,
-        "source": f"twin: rolled out from the {task.robot} ladder shipped with vgm2p; not the published data",
-        "note": NOTE,
+        "source": f"twin: rolled out from the {task.body} ladder shipped with vgm2p; not the published data",
+        "note": NOTES[suite],
         "licence": "Apache-2.0",
         "seed": seed,
-        "tiers": list(UNION) if task.tier == "medium-expert" else [task.tier],
+        "tiers": list(tiers),
         "agents": task.n,
         "horizon": task.horizon,
         "versions": versions(),
-        **describe(dataset.returns, dataset.lengths),
+        **describe(np.array([r.sum(dtype=np.float64) for r in reward]), lengths),
         "published": task.published,
     }
-    return store.save(Dataset(**arrays, card=card), store.home() / task.id)
+    if task.is_battle:
+        card["win_rate"] = float(np.mean([e.won for e in episodes]))
+    return Dataset(
+        state=sight.state,
+        action=action.astype(np.int32) if task.is_battle else action.reshape(len(action), task.n, -1),
+        reward=np.concatenate(reward),
+        lengths=lengths,
+        terminated=np.array([e.terminated for e in episodes]),
+        card=card,
+        obs=sight.obs,
+        legal=sight.legal,
+    )
 
 
-def _roll(task, transitions, seed, threads, tick) -> Dataset:
+def _roll(task, transitions, seed, threads, tick) -> list[Episode]:
     """One tier's mix of rungs, rung after rung, each with its share of the transitions."""
-    card = ladder.card(task.robot)
+    card = ladder.card(task.body)
     lengths = {rung["file"]: rung["length"] for rung in card["rungs"]}
     shares = card["tiers"][task.tier]
     weight = {file: share * lengths[file] for file, share in shares.items()}
-    env, logs = MujocoVec(task.robot, ladder.COPIES, threads), []
+    env, episodes = task.make_env(ladder.COPIES, threads), []
     for file, part in weight.items():
-        actor = ladder.load_actor(ladder.folder(task.robot) / file)
+        actor = ladder.load_actor(ladder.folder(task.body) / file)
         wanted = round(transitions * part / sum(weight.values()))
-        first = _first_seed(seed, TIERS.index(task.tier), int(file[:2]))
-        logs.append(ladder.roll_out(env, actor, wanted, lengths[file], first, tick))
+        tiers = TIERS["twin"] if not task.is_battle else TIERS["smax"] + TIERS["smacv2"]
+        first = _first_seed(seed, tiers.index(task.tier), int(file[:2]))
+        episodes += ladder.roll_out(env, actor, wanted, lengths[file], first, tick)
     env.close()
-    action = np.concatenate([a for log in logs for a in log.action])
-    return Dataset(
-        state=np.concatenate([s for log in logs for s in log.state]),
-        action=action.reshape(len(action), task.n, -1),
-        reward=np.concatenate([r for log in logs for r in log.reward]),
-        lengths=np.array([len(r) for log in logs for r in log.reward], np.int32),
-        terminated=np.array([t for log in logs for t in log.terminated]),
-        card={"id": task.id},
-    )
+    return episodes
 
 
 def _first_seed(seed, tier, rung):
     """A reset seed far from every other (seed, tier, rung)'s, and above those of evaluations."""
-    return ((seed * len(TIERS) + tier) * 100 + rung + 1) * 10_000_000
+    return ((seed * 4 + tier) * 100 + rung + 1) * 10_000_000

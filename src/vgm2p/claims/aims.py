@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vgm2p.algorithms import ALGORITHMS
+from vgm2p.algorithms import CONTINUOUS
 from vgm2p.claims import sensitivity, table
 from vgm2p.claims.efficiency import MANY
 from vgm2p.claims.grid import label
 from vgm2p.claims.table import FOUR, MAIN, Results
 from vgm2p.stats import interquartile_mean, interval
-from vgm2p.tasks import TASKS, published
+from vgm2p.tasks import TWINS, published
 
 
 class Aim(NamedTuple):
@@ -79,7 +79,7 @@ def _best_overall(found) -> Aim:
     middles = {
         method: interquartile_mean(scores)
         for method in MAIN
-        if len(scores := found.normalised(list(TASKS), method)) == len(TASKS)
+        if len(scores := found.normalised(list(TWINS), method)) == len(TWINS)
     }
     if set(middles) != set(MAIN):
         return Aim(text, None, f"{len(middles)} of {len(MAIN)} methods have run on all twelve")
@@ -89,8 +89,8 @@ def _best_overall(found) -> Aim:
 
 def _best_on_each(found) -> Aim:
     text = "On each set the best mean return, or an interval that reaches the best's"
-    planned = {name: ALGORITHMS if name in FOUR else MAIN for name in TASKS}
-    whole = [name for name in TASKS if all(len(found.seeds(name, m)) > 1 for m in planned[name])]
+    planned = {name: CONTINUOUS if name in FOUR else MAIN for name in TWINS}
+    whole = [name for name in TWINS if all(len(found.seeds(name, m)) > 1 for m in planned[name])]
     behind = []
     for name in whole:
         means = {method: float(found.seeds(name, method).mean()) for method in planned[name]}
@@ -98,12 +98,12 @@ def _best_on_each(found) -> Aim:
         if interval(found.seeds(name, "vgm2p"))[1] < interval(found.seeds(name, best))[0]:
             behind.append(f"{name.removeprefix('twin/')} (behind {best})")
     told = f"{len(whole) - len(behind)} of the {len(whole)} sets where every method has run"
-    holds = False if behind else None if len(whole) < len(TASKS) else True
+    holds = False if behind else None if len(whole) < len(TWINS) else True
     return Aim(text, holds, told + (f"; not {', '.join(behind)}" if behind else ""))
 
 
 def _as_published(found) -> Aim:
-    goals = {name: goal for name in TASKS if (goal := published(name))}
+    goals = {name: goal for name in TWINS if (goal := published(name))}
     text = f"At least 6 of VGM²P's {len(goals)} published returns (on OMIGA's data) reached on their twins"
     means = {name: seeds.mean() for name in goals if len(seeds := found.seeds(name, "vgm2p"))}
     reached = [name.removeprefix("twin/") for name in means if means[name] >= goals[name]]
@@ -116,8 +116,8 @@ def _as_published(found) -> Aim:
 
 def _one_step(found) -> Aim:
     text = "One jump returns at least 97 % of what ten jumps of the same network do, on average over sets"
-    ten = {name: found.seeds(name, "vgm2p", label(table.TEN_JUMPS)) for name in TASKS}
-    return _ratio(found, text, ten, len(TASKS))
+    ten = {name: found.seeds(name, "vgm2p", label(table.TEN_JUMPS)) for name in TWINS}
+    return _ratio(found, text, ten, len(TWINS))
 
 
 def _many(found) -> Aim:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgm2p.actions import Continuous
-from vgm2p.algorithms import ALGORITHMS, CFGRLFlow, DiffusionBC
+from vgm2p.algorithms import ALGORITHMS, CONTINUOUS, CFGRLFlow, DiffusionBC
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.claims.table import Results
 from vgm2p.data.card import versions
@@ -27,7 +27,7 @@ from vgm2p.types import Spec
 AGENTS, BATCH, MANY = 6, 64, 1024
 SIZES, BATCHES = (2, 8, 32, 64), (64, 256, 1024)
 GROWING = ("vgm2p", "bc", "flow_bc", "diffusion_bc", "omiga", "mac_flow")
-METHODS: dict[str, Algorithm] = {name: kind() for name, kind in ALGORITHMS.items()}
+METHODS: dict[str, Algorithm] = {name: ALGORITHMS[name]() for name in CONTINUOUS}
 METHODS["diffusion_bc, 15 steps"] = DiffusionBC(steps=15)
 
 

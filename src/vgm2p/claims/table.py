@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vgm2p.algorithms import ALGORITHMS
+from vgm2p.algorithms import ALGORITHMS, CONTINUOUS
 from vgm2p.claims.grid import Cell, Options, label, read_record
 from vgm2p.claims.presets import CPU, Preset
 from vgm2p.stats import (
@@ -16,7 +16,7 @@ from vgm2p.stats import (
     stratified_interval,
     told,
 )
-from vgm2p.tasks import TASKS, published, task
+from vgm2p.tasks import TWINS, published, task
 
 MAIN = ("vgm2p", "bc", "meanflow_bc", "filtered_bc", "omiga", "mac_flow", "diffusion_bc")  # on every set
 FOUR = tuple(  # where every method runs
@@ -41,8 +41,8 @@ SCALE = (
 
 def cells(preset: Preset = CPU) -> list[Cell]:
     """The runs of the grid: all methods on the four sets, then the main ones on the others."""
-    names = [(name, method) for name in FOUR for method in ALGORITHMS]
-    names += [(name, method) for name in TASKS if name not in FOUR for method in MAIN]
+    names = [(name, method) for name in FOUR for method in CONTINUOUS]
+    names += [(name, method) for name in TWINS if name not in FOUR for method in MAIN]
     return [Cell(method, preset.run(name, method), _options(method)) for name, method in names]
 
 
@@ -55,8 +55,8 @@ def _options(method) -> tuple[Options, ...]:
 def tables(record: Path) -> str:
     """Markdown: returns of the main methods on every set and of all on the four; what they add up to."""
     found = Results(read_record(record))
-    parts = ["The main methods:", _returns(found, list(TASKS), MAIN)]
-    parts += ["Every method on four sets:", _returns(found, list(FOUR), tuple(ALGORITHMS))]
+    parts = ["The main methods:", _returns(found, list(TWINS), MAIN)]
+    parts += ["Every method on four sets:", _returns(found, list(FOUR), CONTINUOUS)]
     parts += [SCALE, _aggregates(found)]
     for options in NOISES:
         parts += [f"The main methods acting with {label(options)}:", _noises(found, label(options))]
@@ -96,7 +96,7 @@ class Results:
 
     def improvement(self, method: str) -> tuple[float, float, float]:
         """How likely VGM²P beats the method, with its interval, over the sets that both have run."""
-        pairs = [(self.seeds(name, "vgm2p"), self.seeds(name, method)) for name in TASKS]
+        pairs = [(self.seeds(name, "vgm2p"), self.seeds(name, method)) for name in TWINS]
         pairs = [(ours, theirs) for ours, theirs in pairs if len(ours) and len(theirs)]
         return probability_of_improvement([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
 
@@ -115,7 +115,7 @@ def _returns(found, names, methods) -> str:
 
 def _noises(found, options) -> str:
     rows = ["| set | " + " | ".join(MAIN) + " |", "|" + "---|" * (1 + len(MAIN))]
-    for name in filter(found.data, TASKS):
+    for name in filter(found.data, TWINS):
         texts = [mean_and_interval(found.seeds(name, method, options)) for method in MAIN]
         rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
     return "\n".join(rows)
@@ -125,7 +125,7 @@ def _asked(found) -> str:
     asked = ["", *(label(options) for options in (*STRENGTHS, TEN_JUMPS))]
     heads = ["guidance=1.0, steps=1", *asked[1:]]
     rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
-    for name in filter(found.data, TASKS):
+    for name in filter(found.data, TWINS):
         texts = [mean_and_interval(found.seeds(name, "vgm2p", options)) for options in asked]
         rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
     return "\n".join(rows)
@@ -134,8 +134,8 @@ def _asked(found) -> str:
 def _aggregates(found) -> str:
     """Interquartile mean of normalised scores, for methods that have run on all the sets."""
     rows = ["| method | the four sets | all twelve | P(vgm2p is better) |", "|---|---|---|---|"]
-    for method in ALGORITHMS:
-        middles = [_middle(found, list(names), method) for names in (FOUR, TASKS)]
+    for method in CONTINUOUS:
+        middles = [_middle(found, list(names), method) for names in (FOUR, TWINS)]
         p, low, high = found.improvement(method)
         chance = "" if method == "vgm2p" else "not run" if np.isnan(p) else told(p, (low, high))
         rows.append("| " + " | ".join([method, *middles, chance]) + " |")

@@ -18,7 +18,7 @@ from scipy.stats import expectile
 
 from vgm2p.actions import Codec
 from vgm2p.errors import InputError
-from vgm2p.types import Sampling, Transition
+from vgm2p.types import Sampling, Sight, Transition
 from vgm2p.view import Standardise, TeamView
 
 
@@ -32,6 +32,8 @@ class Dataset:
     lengths: int32 [episodes], transitions of each.
     terminated: bool [episodes], True where the episode truly ended.
     card: what is known of where the data come from (see `card.py`).
+    obs: float [rows, n, o], what each agent observed, where that is not the whole state; rows as in state.
+    legal: bool [rows, n, a], the choices that each agent had, where not always all; rows as in state.
     """
 
     state: Float[ndarray, "rows s"]
@@ -40,6 +42,8 @@ class Dataset:
     lengths: Int[ndarray, " episodes"]
     terminated: Bool[ndarray, " episodes"]
     card: dict[str, Any]
+    obs: Float[ndarray, "rows n o"] | None = None
+    legal: Bool[ndarray, "rows n choices"] | None = None
 
     def __post_init__(self):
         transitions, episodes = int(self.lengths.sum()), len(self.lengths)
@@ -48,8 +52,12 @@ class Dataset:
             "action": (self.action, transitions),
             "reward": (self.reward, transitions),
             "terminated": (self.terminated, episodes),
+            "obs": (self.obs, transitions + episodes),
+            "legal": (self.legal, transitions + episodes),
         }
         for name, (array, rows) in expected.items():
+            if array is None:
+                continue
             if len(array) != rows:
                 raise InputError(
                     f"{self.id}: field {name!r} has {len(array)} rows but 'lengths' asks for {rows}; "
@@ -68,6 +76,11 @@ class Dataset:
         return self.card["id"]
 
     @property
+    def sight(self) -> Sight:
+        """What the environment showed, row by row."""
+        return Sight(self.state, self.obs, self.legal)
+
+    @property
     def returns(self) -> Float[ndarray, " episodes"]:
         """Undiscounted return of each episode."""
         return np.add.reduceat(self.reward.astype(np.float64), self._first)
@@ -78,7 +91,7 @@ class Dataset:
 
     def view(self, standardise: Standardise = "dataset", padding: int = 0) -> TeamView:
         """What agents observe, with this data's statistics."""
-        return TeamView.of(self.state, self.action.shape[1], standardise, padding)
+        return TeamView.of(self.sight, self.action.shape[1], standardise, padding)
 
     def replay(self, view: TeamView, sampling: Sampling, codec: Codec) -> "Replay":
         """The data on the device, ready to be sampled, with rewards summed over the look-ahead.
@@ -96,7 +109,7 @@ class Dataset:
         halves = np.repeat(_halves(len(self.lengths), sampling.halves), self.lengths, axis=0)
         row, next_row, summed, kept = (jnp.asarray(x) for x in arrays)
         return Replay(
-            state=jnp.asarray(self.state),
+            sight=jax.tree.map(jnp.asarray, self.sight),
             action=jnp.asarray(self.action),
             row=row,
             next_row=next_row,
@@ -138,6 +151,7 @@ class Dataset:
             lengths[episodes],
             self.terminated[episodes],
             self.card,
+            *(None if x is None else x[state] for x in (self.obs, self.legal)),
         )
 
 
@@ -181,7 +195,7 @@ class Habits(NamedTuple):
 class Replay(NamedTuple):
     """A dataset on the device; `sample` draws transitions uniformly."""
 
-    state: Float[Array, "rows s"]
+    sight: Sight  # row by row
     action: Array
     row: Int[Array, " transitions"]  # of the state
     next_row: Int[Array, " transitions"]  # of the state after the look-ahead
@@ -195,19 +209,22 @@ class Replay(NamedTuple):
     def sample(self, codec: Codec, batch: int, key: PRNGKeyArray) -> Transition:
         """`batch` transitions drawn with replacement; all agents of a transition stay together."""
         index = jax.random.randint(key, (batch,), 0, len(self.row))
-        state, following = self.state[self.row[index]], self.state[self.next_row[index]]
+        at = lambda rows: jax.tree.map(lambda x: x[rows[index]], self.sight)  # noqa: E731
+        shown, following = at(self.row), at(self.next_row)
         action = codec.encode(self.action[index])
         return Transition(
-            obs=self.view.obs(state),
-            state=self.view.state(state),
+            obs=self.view.obs(shown),
+            state=self.view.state(shown.state),
             action=action,
             reward=self.reward[index],
             discount=self.discount[index],
             next_obs=self.view.obs(following),
-            next_state=self.view.state(following),
+            next_state=self.view.state(following.state),
             outcome=self.outcome[index],
             halves=self.halves[index],
             habit=self.habits.sample(index, action),
+            legal=shown.legal,
+            next_legal=following.legal,
         )
 
 

@@ -16,6 +16,7 @@ from vgm2p.data.dataset import Dataset
 from vgm2p.errors import InputError
 
 FIELDS = ("state", "action", "reward", "lengths", "terminated")
+PARTIAL = ("obs", "legal")  # of teams that see or may do less than all
 
 
 def home() -> Path:
@@ -82,7 +83,8 @@ def sha256(path: Path) -> str:
 def save(dataset: Dataset, folder: Path) -> Dataset:
     """Write a dataset; returns it with the file's digest in its card."""
     path = folder / "data.safetensors"
-    arrays = {name: np.ascontiguousarray(getattr(dataset, name)) for name in FIELDS}
+    found = {name: getattr(dataset, name) for name in (*FIELDS, *PARTIAL)}
+    arrays = {name: np.ascontiguousarray(x) for name, x in found.items() if x is not None}
     replace_file(path, lambda p: save_file(arrays, p))
     card = {**dataset.card, "sha256": sha256(path)}
     write_json(folder / "card.json", card)
@@ -104,4 +106,4 @@ def load(folder: Path) -> Dataset:
         )
     if missing := [name for name in FIELDS if name not in arrays]:
         raise InputError(f"{path} lacks the fields {', '.join(missing)}: make it again")
-    return Dataset(**{name: arrays[name] for name in FIELDS}, card=card)
+    return Dataset(**{name: arrays[name] for name in (*FIELDS, *PARTIAL) if name in arrays}, card=card)

@@ -4,28 +4,34 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
-from vgm2p.types import Episodes
+from vgm2p.types import Episodes, Sight
 
-Step = tuple[
-    Float[ndarray, "copies s"], Float[ndarray, " copies"], Bool[ndarray, " copies"], Bool[ndarray, " copies"]
-]
+Step = tuple[Sight, Float[ndarray, " copies"], Bool[ndarray, " copies"], Bool[ndarray, " copies"]]
 
 
 class VecEnv(Protocol):
     """`copies` independent episodes side by side.
 
-    `reset(seed)` starts all and returns their states; `step(action)` advances those still `running` and
-    returns (state, reward, terminated, truncated); `restart(where)` begins new episodes in some.
+    `reset(seed)` starts all and returns what they show; `step(action)` advances those still `running` and
+    returns (sight, reward, terminated, truncated); `restart(where)` begins new episodes in some. `won` says
+    which copies have won their latest episode; None where there is nothing to win.
     """
 
     copies: int
     horizon: int
+    choices: int  # how many an agent has; 0 where actions are continuous
     running: Bool[ndarray, " copies"]
+    dt: float  # seconds of a film that a step takes
 
-    def reset(self, seed: int) -> Float[ndarray, "copies s"]:
+    @property
+    def won(self) -> Bool[ndarray, " copies"] | None:
+        """Which copies have won their latest episode."""
+        ...
+
+    def reset(self, seed: int) -> Sight:
         """Start an episode in every copy."""
         ...
 
@@ -33,8 +39,12 @@ class VecEnv(Protocol):
         """Advance the running copies."""
         ...
 
-    def restart(self, where: Bool[ndarray, " copies"]) -> Float[ndarray, "copies s"]:
+    def restart(self, where: Bool[ndarray, " copies"]) -> Sight:
         """Start an episode in the copies of `where`."""
+        ...
+
+    def picture(self, size: int) -> UInt8[ndarray, "size size 3"]:
+        """The first copy as it is now, for a film."""
         ...
 
     def close(self) -> None:
@@ -42,14 +52,14 @@ class VecEnv(Protocol):
         ...
 
 
-def play(env: VecEnv, act: Callable[[Float[ndarray, "copies s"], int], ndarray], seed: int) -> Episodes:
-    """One episode in every copy; `act(state, step)` returns the actions of all copies."""
-    state = env.reset(seed)
+def play(env: VecEnv, act: Callable[[Sight, int], ndarray], seed: int) -> Episodes:
+    """One episode in every copy; `act(sight, step)` returns the actions of all copies."""
+    sight = env.reset(seed)
     returns, lengths = np.zeros(env.copies), np.zeros(env.copies, int)
     for step in range(env.horizon):
         lengths += env.running
-        state, reward, _, _ = env.step(act(state, step))
+        sight, reward, _, _ = env.step(act(sight, step))
         returns += reward
         if not env.running.any():
             break
-    return Episodes(returns, lengths)
+    return Episodes(returns, lengths, env.won)

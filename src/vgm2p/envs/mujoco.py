@@ -16,9 +16,12 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 
 import mujoco
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from mujoco.rollout import Rollout
 from numpy import ndarray
+
+from vgm2p.envs.env import Step
+from vgm2p.types import Sight
 
 HORIZON = 1000
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -54,6 +57,8 @@ class MujocoVec:
     State: float64 [copies, s], as Gymnasium observes it.
     """
 
+    choices, won = 0, None
+
     def __init__(self, robot: str, copies: int, threads: int | None = None):
         self.robot = ROBOTS[robot]
         self.name, self.copies, self.horizon = robot, copies, HORIZON
@@ -61,13 +66,14 @@ class MujocoVec:
         self.dt = self.model.opt.timestep * self.robot.frame_skip
         threads = threads or min(os.cpu_count() or 1, copies)
         self._pool = Rollout(nthread=threads)
+        self._renderer: mujoco.Renderer | None = None
         self._scratch = [mujoco.MjData(self.model) for _ in range(threads)]
         self._start = _full_state(self.model)
         self._physics = np.tile(self._start, (copies, 1))
         self.action_dim = self.model.nu
         self.state_dim = self.model.nq + self.model.nv - self.robot.skip
 
-    def reset(self, seed: int) -> Float[ndarray, "copies s"]:
+    def reset(self, seed: int) -> Sight:
         """Start every copy. Copy i begins as Gymnasium does after `reset(seed=seed + i)`."""
         self._rngs = [np.random.default_rng(seed + i) for i in range(self.copies)]
         self.running = np.zeros(self.copies, bool)
@@ -75,8 +81,8 @@ class MujocoVec:
         self._torso = np.zeros(self.copies)
         return self.restart(np.ones(self.copies, bool))
 
-    def restart(self, where: Bool[ndarray, " copies"]) -> Float[ndarray, "copies s"]:
-        """Begin a new episode in the copies of `where`; returns the state of all copies."""
+    def restart(self, where: Bool[ndarray, " copies"]) -> Sight:
+        """Begin a new episode in the copies of `where`; returns what all copies show."""
         nq, nv, scale = self.model.nq, self.model.nv, self.robot.reset_noise
         for i in np.flatnonzero(where):
             rng = self._rngs[i]
@@ -87,20 +93,13 @@ class MujocoVec:
             self._physics[i, 1 : 1 + nq + nv] += np.concatenate([position, velocity])
         self.running[where], self._age[where] = True, 0
         self._torso[where] = self._physics[where, 1]
-        return self.state()
+        return Sight(self.state())
 
-    def step(
-        self, action: Float[ndarray, " copies *a"]
-    ) -> tuple[
-        Float[ndarray, "copies s"],
-        Float[ndarray, " copies"],
-        Bool[ndarray, " copies"],
-        Bool[ndarray, " copies"],
-    ]:
+    def step(self, action: Float[ndarray, " copies *a"]) -> Step:
         """Advance the running copies by one control step.
 
         `action` holds each copy's torques in actuator order; an agents axis is flattened.
-        Returns (state, reward, terminated, truncated); copies that had ended get reward 0 and
+        Returns (sight, reward, terminated, truncated); copies that had ended get reward 0 and
         False twice. `truncated` is the time limit of 1000 steps, never together with `terminated`.
         """
         live, robot = np.flatnonzero(self.running), self.robot
@@ -116,7 +115,7 @@ class MujocoVec:
         terminated[live] = ~self._healthy(live)
         truncated = self.running & (self._age >= self.horizon) & ~terminated
         self.running &= ~(terminated | truncated)
-        return self.state(), reward, terminated, truncated
+        return Sight(self.state()), reward, terminated, truncated
 
     def state(self) -> Float[ndarray, "copies s"]:
         """The observed state of every copy: positions (without the first `skip`) and velocities."""
@@ -125,14 +124,31 @@ class MujocoVec:
         velocity = self._physics[:, 1 + nq : 1 + nq + nv]
         return np.concatenate([position, np.clip(velocity, -limit, limit)], axis=1)
 
+    def picture(self, size: int) -> UInt8[ndarray, "size size 3"]:
+        """The first copy, seen by a camera that goes with it. No display is needed."""
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self.model, size, size)
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False  # costs 6 to 9 times the rest
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        data, camera = self._scratch[0], mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(self.model, camera)
+        camera.distance = 1.2 * self.model.stat.extent if self.name != "halfcheetah" else 4.0
+        data.qpos[:], data.qvel[:] = self.pose(0)
+        mujoco.mj_forward(self.model, data)
+        camera.lookat[:] = data.xpos[1]
+        self._renderer.update_scene(data, camera)
+        return self._renderer.render().copy()
+
     def pose(self, copy: int) -> tuple[Float[ndarray, " q"], Float[ndarray, " v"]]:
         """Positions and velocities of one copy, for the renderer."""
         nq, nv = self.model.nq, self.model.nv
         return self._physics[copy, 1 : 1 + nq], self._physics[copy, 1 + nq : 1 + nq + nv]
 
     def close(self) -> None:
-        """End the physics threads."""
+        """End the physics threads and the renderer."""
         self._pool.close()
+        if self._renderer is not None:
+            self._renderer.close()
 
     def _simulate(self, live, action):
         """Move `live` copies by one control step; sets their physics and torso position."""

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs.env import Step
+from vgm2p.types import Sight
 
 PAYOFFS = {
     "matching": np.diag([1.0, 0.6, 0.3]),
@@ -22,26 +23,27 @@ PAYOFFS = {
 class MatrixGame:
     """`copies` independent rounds of a two-agent game with payoff [choices, choices]."""
 
-    horizon = 1
+    horizon, won = 1, None
 
     def __init__(self, game: str, copies: int):
         self.payoff, self.copies = PAYOFFS[game], copies
+        self.choices = len(self.payoff)
 
-    def reset(self, seed: int) -> Float[ndarray, "copies s"]:
+    def reset(self, seed: int) -> Sight:
         """A constant state; the game has no chance in it."""
         del seed
         return self.restart(np.ones(self.copies, bool))
 
-    def restart(self, where: Bool[ndarray, " copies"]) -> Float[ndarray, "copies s"]:
+    def restart(self, where: Bool[ndarray, " copies"]) -> Sight:
         """Begin a new round."""
         self.running = where.copy()
-        return np.zeros((self.copies, 1))
+        return Sight(np.zeros((self.copies, 1)))
 
     def step(self, action: Int[ndarray, "copies n"]) -> Step:
         """Pay the team; every round ends truly."""
         reward = self.payoff[action[:, 0], action[:, 1]] * self.running
         terminated, self.running = self.running, np.zeros(self.copies, bool)
-        return np.zeros((self.copies, 1)), reward, terminated, np.zeros(self.copies, bool)
+        return Sight(np.zeros((self.copies, 1))), reward, terminated, np.zeros(self.copies, bool)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vgm2p.algorithms import ALGORITHMS
+from vgm2p.algorithms import CONTINUOUS
 from vgm2p.claims import ablations, aims, efficiency, sensitivity, table
 from vgm2p.claims.table import FOUR, MAIN, Results
 from vgm2p.command import command
@@ -18,7 +18,7 @@ from vgm2p.report.content import Records, Run, curve_of, records, runs
 from vgm2p.report.figures import Dot
 from vgm2p.runs import experiment_from
 from vgm2p.stats import interquartile_mean, interval, mean_and_interval, stratified_interval
-from vgm2p.tasks import TASKS, published
+from vgm2p.tasks import TWINS, published
 
 
 def write_report(folders: list[Path], results: Path, path: Path) -> None:
@@ -47,7 +47,7 @@ def render(record: Records, own: list[Run]) -> str:
     return environment.from_string(html).render(
         css=css,
         js=js,
-        legend={name: figures.sample(name) for name in ALGORITHMS},
+        legend={name: figures.sample(name) for name in CONTINUOUS},
         aims=aims.judged(record.table, record.sensitivity, record.efficiency) if record.table else [],
         scores=_scores(found),
         tables=_tables(found),
@@ -71,8 +71,8 @@ def _scores(found) -> list[dict[str, Any]]:
         return []
     shown = []
     for names, methods, where in (
-        (list(TASKS), MAIN, "all twelve sets"),
-        (list(FOUR), ALGORITHMS, "four sets"),
+        (list(TWINS), MAIN, "all twelve sets"),
+        (list(FOUR), CONTINUOUS, "four sets"),
     ):
         normal = {m: s for m in methods if len(s := found.normalised(names, m)) == len(names)}
         if normal:
@@ -83,7 +83,7 @@ def _scores(found) -> list[dict[str, Any]]:
                 f"Performance profile, {where}: the share of seeds whose normalised score is above a value."
             )
             shown.append({"svg": figures.profiles(normal), "note": note, "dots": []})
-    beaten = [Dot(m, *found.improvement(m)) for m in ALGORITHMS if m != "vgm2p"]
+    beaten = [Dot(m, *found.improvement(m)) for m in CONTINUOUS if m != "vgm2p"]
     beaten = [dot for dot in beaten if not np.isnan(dot.value)]
     if beaten:
         note = (
@@ -102,8 +102,8 @@ def _tables(found) -> list[dict[str, Any]]:
     if not found.lines:
         return []
     parts = (
-        ("The main methods on all twelve sets", TASKS, MAIN),
-        ("Every method on four sets", FOUR, ALGORITHMS),
+        ("The main methods on all twelve sets", TWINS, MAIN),
+        ("Every method on four sets", FOUR, CONTINUOUS),
     )
     return [
         {"title": title, "methods": list(methods), "rows": [_row(found, name, methods) for name in names]}
@@ -134,7 +134,7 @@ def _row(found, name, methods) -> dict[str, Any]:
 def _curves(found) -> list[dict[str, Any]]:
     """A small figure per set: the main methods that have run on it."""
     shown = []
-    for name in TASKS:
+    for name in TWINS:
         curves = {m: curve_of(found.lines[name, m]) for m in MAIN if (name, m) in found.lines}
         if curves:
             svg = figures.curves(curves, found.data(name)["data_mean"])
