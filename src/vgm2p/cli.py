@@ -122,8 +122,8 @@ class Evaluate:
         means = np.array([e.returns.mean() for e in episodes])
         lengths = np.concatenate([e.lengths for e in episodes]).mean()
         out.print(
-            f"{where.id}: return {means.mean():.0f}, {_interval_text(interval(means))}, "
-            f"per seed {means.round().astype(int).tolist()}, episode length {lengths:.0f}"
+            f"{where.id}: {_score_text(episodes)}, {_interval_text(interval(means))}, "
+            f"per seed {', '.join(map(_number, means))}, episode length {lengths:.0f}"
         )
 
 
@@ -186,9 +186,9 @@ class DataMake:
     """
 
     tasks: Positional[tuple[str, ...]]
-    """The datasets to make, or `twin` (all robots'), `smax` (all battles) or `all`."""
+    """The datasets to make, or `twin` (all robots'), `smax` (all battles), `toy` or `all`."""
     transitions: int | None = None
-    """Transitions in each; by default as many as the published set has, 100,000 of battles."""
+    """Transitions in each; by default as many as the published set has (battles: 100,000, games: 4,096)."""
     seed: int = 0
     """Same seed, same versions, same kind of processor: same bytes."""
     threads: int | None = None
@@ -196,9 +196,9 @@ class DataMake:
 
     def run(self) -> None:
         """Make each, with a bar."""
-        from vgm2p.tasks import BATTLES, TASKS, TWINS, task
+        from vgm2p.tasks import BATTLES, GAMES, TASKS, TWINS, task
 
-        suites = {"all": TASKS, "twin": TWINS, "smax": BATTLES}
+        suites = {"all": TASKS, "twin": TWINS, "smax": BATTLES, "toy": GAMES}
         names = [name for word in self.tasks for name in suites.get(word, [word])]
         for where in [task(name) for name in names]:
             make_data(where.id, self.transitions, self.seed, self.threads)
@@ -271,7 +271,7 @@ class BehaviourList:
         from vgm2p.behaviour.ladder import card
         from vgm2p.tasks import TEAMS
 
-        for body in (team.body for team in TEAMS.values()):
+        for body in (team.body for team in TEAMS.values() if team.suite != "toy"):
             content = card(body)
             tiers = content["tiers"]
             table = Table("rung", "iteration", "return", "won", "length", *tiers, title=body)
@@ -332,8 +332,7 @@ def train(experiment, folder: Path) -> None:
                     bar.console.print(f"warning: {positive:.0%} of the labels are positive, outside 5-60 %")
 
             def evaluated(self, step, episodes):
-                means = [e.returns.mean() for e in episodes]
-                bar.console.print(f"after {step:,} updates: return {np.mean(means):.0f}")
+                bar.console.print(f"after {step:,} updates: {_score_text(episodes)}")
 
         result = runs.run(experiment, folder, Bar())
         bar.update(job, completed=experiment.updates)
@@ -343,19 +342,31 @@ def train(experiment, folder: Path) -> None:
         returns,
         folder / "picture.png",
     )
+    won = f"won {np.mean(result['win_rate']):.0%}, " if result["win_rate"] else ""
     out.print(
-        f"[bold]{result['algorithm']} on {result['task']}[/bold]: return {result['mean']:.0f}, "
+        f"[bold]{result['algorithm']} on {result['task']}[/bold]: {won}return {_number(result['mean'])}, "
         f"{_interval_text(result['interval'])}; "
-        f"the data's episodes: {result['data_mean']:.0f} ± {result['data_std']:.0f}"
+        f"the data's episodes: {_returns_text(result['data_mean'], result['data_std'])}"
     )
     out.print(f"picture: {folder / 'picture.png'}")
 
 
 def _interval_text(bounds: tuple[float, float]) -> str:
     low, high = bounds
-    return (
-        "one seed, so no interval" if np.isnan(low) else f"95 % interval over seeds {low:.0f} to {high:.0f}"
-    )
+    if np.isnan(low):
+        return "one seed, so no interval"
+    return f"95 % interval over seeds {_number(low)} to {_number(high)}"
+
+
+def _score_text(episodes) -> str:
+    """Mean return over seeds and, of battles, how many were won."""
+    won = "" if episodes[0].wins is None else f", won {np.mean([e.wins.mean() for e in episodes]):.0%}"
+    return f"return {_number(np.mean([e.returns.mean() for e in episodes]))}{won}"
+
+
+def _number(value: float) -> str:
+    """A return: robots' in whole numbers, battles' (at most 2) with two decimals."""
+    return f"{value:.{0 if abs(value) > 20 else 2}f}"
 
 
 def make_data(name: str, transitions: int | None, seed: int, threads: int | None) -> None:
@@ -379,8 +390,7 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
 
 
 def _returns_text(mean: float, std: float) -> str:
-    digits = 0 if max(abs(mean), std) > 20 else 2
-    return f"{mean:.{digits}f} ± {std:.{digits}f}"
+    return f"{_number(mean)} ± {_number(std)}"
 
 
 Data = (

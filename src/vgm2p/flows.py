@@ -113,17 +113,20 @@ class MeanFlow:
         """How many leading rows of a batch have r = t (the rows of a batch are exchangeable)."""
         return round(self.anchors * rows)
 
-    def draw(self, x: Float[Array, "b *n a"], key: PRNGKeyArray) -> Sample:
-        """Noise, times and the point between, independently for every vector of `x`."""
+    def draw(self, x: Float[Array, "b *n a"], key: PRNGKeyArray, together: bool = False) -> Sample:
+        """Noise, times and the point between, independently for every vector of `x`.
+
+        together: vectors of one row have the same times, as parts of one flow do.
+        """
         noise_key, time_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, x.shape)
-        shape = (2, *x.shape[:-1])
+        shape = (2, len(x), *(1 for _ in x.shape[1:-1])) if together else (2, *x.shape[:-1])
         if self.times == "uniform":
             ends = jax.random.uniform(time_key, shape)
         else:
             ends = jax.nn.sigmoid(jax.random.normal(time_key, shape) - 0.4)
-        t = ends.max(0)
-        r = jnp.zeros_like(t) if self.to_data else ends.min(0)
+        t = jnp.broadcast_to(ends.max(0), x.shape[:-1])
+        r = jnp.zeros_like(t) if self.to_data else jnp.broadcast_to(ends.min(0), x.shape[:-1])
         anchored = jnp.arange(x.shape[0]) < self.anchor_rows(x.shape[0])
         r = jnp.where(jnp.expand_dims(anchored, tuple(range(1, t.ndim))), t, r)
         return Sample((1 - t)[..., None] * x + t[..., None] * noise, noise - x, t, r)

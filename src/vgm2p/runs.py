@@ -85,7 +85,7 @@ def prepare(experiment: Experiment) -> Setup:
     selected = dataset if sampling.selection is None else dataset.best(sampling.selection)
     padding = 84 if where.body == "ant" else 0
     view = selected.view(experiment.standardise, padding)
-    spec = where.spec(view, dataset.action.shape[-1], experiment.regress, experiment.updates)
+    spec = where.spec(view, dataset.action_dim, experiment.regress, experiment.updates)
     return Setup(dataset, spec, view, selected.replay(view, sampling, spec.actions))
 
 
@@ -314,8 +314,10 @@ def _unflatten(skeleton, tensors, prefix, path):
 
 def _score(policy, experiment, step, folder, watcher):
     episodes = evaluate(policy, task(experiment.task), experiment.eval_episodes)
-    returns = [e.returns.round(2).tolist() for e in episodes]
-    _append(folder / "evaluations.jsonl", {"step": step, "returns": returns})
+    line: dict[str, Any] = {"step": step, "returns": [e.returns.round(2).tolist() for e in episodes]}
+    if episodes[0].wins is not None:
+        line["win_rate"] = [round(float(e.wins.mean()), 4) for e in episodes]
+    _append(folder / "evaluations.jsonl", line)
     watcher.evaluated(step, episodes)
 
 
@@ -338,6 +340,7 @@ def _result(experiment, setup, folder, seconds):
         "updates": last["step"],
         "seeds": list(experiment.seeds),
         "returns": last["returns"],
+        "win_rate": last.get("win_rate"),  # of each seed; None where there is nothing to win
         "mean": float(means.mean()),
         "interval": interval(means),
         "data_mean": float(setup.dataset.returns.mean()),

@@ -12,6 +12,7 @@ from numpy import ndarray
 from vgm2p.actions import Continuous, Discrete
 from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
+from vgm2p.envs import toy
 from vgm2p.envs.env import VecEnv
 from vgm2p.errors import InputError, unknown
 from vgm2p.types import Spec
@@ -19,12 +20,12 @@ from vgm2p.view import TeamView
 
 
 class Team(NamedTuple):
-    """A body that a team controls, and what it returns with uniformly random (legal) actions.
+    """What a team controls or plays, and what it returns with uniformly random (legal) actions.
 
-    suite: what simulates it: "twin" MuJoCo robots whose joints agents share, "smax" battles.
+    suite: what it is: "twin" MuJoCo robots whose joints agents share, "smax" battles, "toy" games.
     """
 
-    suite: Literal["twin", "smax"]
+    suite: Literal["twin", "smax", "toy"]
     body: str
     n: int
     random: float  # mean over at least 256 episodes; standard errors at most 5, and 0.01 in battles
@@ -35,24 +36,29 @@ TEAMS = {
     "6halfcheetah": Team("twin", "halfcheetah", 6, -283.0, 1000),
     "3hopper": Team("twin", "hopper", 3, 19.0, 1000),
     "2ant": Team("twin", "ant", 2, -52.0, 1000),
-    "3m": Team("smax", "3m", 3, 0.0, 100),
-    "8m": Team("smax", "8m", 8, 0.0, 100),
-    "2s3z": Team("smax", "2s3z", 5, 0.0, 100),
-    "5m_vs_6m": Team("smax", "5m_vs_6m", 5, 0.0, 100),
-    "smacv2_5_units": Team("smax", "smacv2_5_units", 5, 0.0, 100),
-    "smacv2_10_units": Team("smax", "smacv2_10_units", 10, 0.0, 100),
+    "3m": Team("smax", "3m", 3, 0.186, 100),
+    "8m": Team("smax", "8m", 8, 0.176, 100),
+    "2s3z": Team("smax", "2s3z", 5, 0.212, 100),
+    "5m_vs_6m": Team("smax", "5m_vs_6m", 5, 0.138, 100),
+    "smacv2_5_units": Team("smax", "smacv2_5_units", 5, 0.25, 100),
+    "smacv2_10_units": Team("smax", "smacv2_10_units", 10, 0.276, 100),
+    "matching": Team("toy", "matching", 2, 0.244, 1),
+    "xor": Team("toy", "xor", 2, 0.5, 1),
+    "cover": Team("toy", "cover", 3, 0.704, 1),
+    "bridge": Team("toy", "bridge", 2, 0.03, 12),
 }
 TIERS = {  # of a team's datasets
     "twin": ("expert", "medium", "medium-replay", "medium-expert"),
     "smax": ("good", "medium", "poor"),
     "smacv2": ("replay",),
+    "toy": ("mixed",),
 }
-BATTLE_TRANSITIONS = 100_000
+TRANSITIONS = {"smax": 100_000, "toy": 4_096}  # of datasets that are nobody's twin
 
 
 @dataclass(frozen=True)
 class Task:
-    """One dataset and its environment: `twin/<team>-<tier>` or `smax/<scenario>-<tier>`."""
+    """One dataset and its environment: `<suite>/<team>-<tier>`."""
 
     team: str
     tier: str
@@ -72,9 +78,14 @@ class Task:
         return self._team.body
 
     @property
+    def suite(self) -> str:
+        """ "twin", "smax" or "toy"."""
+        return self._team.suite
+
+    @property
     def is_battle(self) -> bool:
-        """Whether agents choose, see a part and may win; else they drive a robot and see all of it."""
-        return self._team.suite == "smax"
+        """Whether there is something to win; agents then see a part and choose among what is legal."""
+        return self.suite == "smax"
 
     @property
     def n(self) -> int:
@@ -93,26 +104,32 @@ class Task:
 
     @property
     def published(self) -> dict | None:
-        """Statistics of the published dataset that this one is the twin of; battles have none."""
-        return None if self.is_battle else reference()["datasets"][self.team][self.tier]
+        """Statistics of the published dataset that this one is the twin of; None for battles and games."""
+        return None if self.suite != "twin" else reference()["datasets"][self.team][self.tier]
 
     @property
     def transitions(self) -> int:
         """Size of the dataset: the published one's, without its extra row per episode."""
         published = self.published
-        return published["rows"] - published["episodes"] if published else BATTLE_TRANSITIONS
+        return published["rows"] - published["episodes"] if published else TRANSITIONS[self.suite]
 
     def make_env(self, copies: int, threads: int | None = None) -> VecEnv:
-        """The environment that scores policies for this task. `threads`: of the physics, not of battles."""
-        extra = "smax" if self.is_battle else "mujoco"
+        """The environment that scores policies for this task. `threads`: of a robot's physics."""
         try:
-            if self.is_battle:
-                from vgm2p.envs.smax import SmaxVec
-
-                return SmaxVec(self.body, copies)
-            from vgm2p.envs.mujoco import MujocoVec
+            return self._env(copies, threads)
         except ModuleNotFoundError as error:
+            extra = {"twin": "mujoco", "smax": "smax"}[self.suite]
             raise InputError(f'task {self.id!r} needs: pip install "vgm2p[{extra}]"') from error
+
+    def _env(self, copies, threads) -> VecEnv:
+        if self.suite == "toy":
+            return toy.make_env(self.body, copies)
+        if self.suite == "smax":
+            from vgm2p.envs.smax import SmaxVec
+
+            return SmaxVec(self.body, copies)
+        from vgm2p.envs.mujoco import MujocoVec
+
         return MujocoVec(self.body, copies, threads)
 
     def load_data(self) -> Dataset:
@@ -130,7 +147,7 @@ class Task:
     def spec(self, view: TeamView, action_dim: int, regress: str = "raw", updates: int | None = None) -> Spec:
         """Sizes for a given view, width of one agent's action (or its choices) and length of training."""
         agents = tuple(f"agent_{i}" for i in range(self.n))
-        actions = Discrete(action_dim) if self.is_battle else Continuous(action_dim, regress)  # type: ignore[arg-type]
+        actions = Discrete(action_dim) if self.suite != "twin" else Continuous(action_dim, regress)  # type: ignore[arg-type]
         return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, self.horizon, updates)
 
 
@@ -144,8 +161,8 @@ def _tasks(suite: str) -> dict[str, Task]:
     return {task.id: task for task in found}
 
 
-TWINS, BATTLES = _tasks("twin"), _tasks("smax")
-TASKS = TWINS | BATTLES
+TWINS, BATTLES, GAMES = _tasks("twin"), _tasks("smax"), _tasks("toy")
+TASKS = TWINS | BATTLES | GAMES
 
 
 def task(name: str) -> Task:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
+from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Metrics, Params, Sampling, Spec, TrainState, Transition
@@ -106,12 +107,19 @@ class Velocity(eqx.Module):
 
     Times enter as t, t - r and their half waves: low frequencies only, because du/dt of high ones is
     large and makes the MeanFlow target explode.
+
+    shared_noise: z of the whole team is known to every agent, as if each drew all of the noise from a public
+    seed. The agents' flows are then parts of one joint flow: one jump of each, from its own observation, and
+    actions fit together that no product of independent policies can make fit.
     """
 
     net: MLP
+    shared_noise: bool = eqx.field(static=True)
 
-    def __init__(self, spec: Spec, condition: int, fit: Fit, key: PRNGKeyArray):
-        inputs = spec.action_dim + 6 + spec.obs_dim + condition
+    def __init__(self, spec: Spec, condition: int, fit: Fit, key: PRNGKeyArray, shared_noise: bool = False):
+        self.shared_noise = shared_noise
+        noise = spec.action_dim * (spec.n if shared_noise else 1)
+        inputs = noise + 6 + spec.obs_dim + condition
         self.net = MLP(inputs, fit.hidden, spec.action_dim, key, activation=fit.activation, last_gain=0.1)
 
     def __call__(
@@ -125,8 +133,15 @@ class Velocity(eqx.Module):
         """The velocity of every agent's `z`, from its own observation."""
         times = jnp.stack([t, t - r], -1)
         waves = [times, jnp.sin(jnp.pi * times), jnp.cos(jnp.pi * times)]
-        x = self.net(jnp.concatenate([z, *waves, obs, condition], -1))
+        x = self.net(jnp.concatenate([self._known(z), *waves, obs, condition], -1))
         return (z - x) / jnp.maximum(t, 0.1)[..., None]
+
+    def _known(self, z):
+        """What each agent knows of the team's z."""
+        if not self.shared_noise:
+            return z
+        *b, n, a = z.shape
+        return jnp.broadcast_to(z.reshape(*b, 1, n * a), (*b, n, n * a))
 
 
 def unconditional(obs: Float[Array, "*b n o"]) -> Float[Array, "*b n 0"]:
@@ -166,7 +181,7 @@ def clone_loss(
     flow: MeanFlow, policy: Velocity, slow: Velocity, batch: Transition, key: PRNGKeyArray
 ) -> Float[Array, ""]:
     """Unconditional MeanFlow regression on the logged actions."""
-    sample = flow.draw(batch.action, key)
+    sample = flow.draw(batch.action, key, together=policy.shared_noise)
     z, _, t, _ = sample
     condition = (batch.obs, unconditional(batch.obs))
     field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
@@ -210,6 +225,15 @@ def pick(
 def take_rows(x: Shaped[Array, "b n d"], index: Int[Array, "rows n"]) -> Shaped[Array, "rows n d"]:
     """Each agent's rows of `x`."""
     return jnp.take_along_axis(x, index[..., None], axis=0)
+
+
+def check_shared_noise(shared_noise: bool, steps: int) -> None:
+    """InputError if agents that share their noise are to take more than one jump."""
+    if shared_noise and steps > 1:
+        raise InputError(
+            f"steps {steps}: with shared_noise there is one jump only. A second would need to know where the "
+            "others' first has led, which hangs on what they observe"
+        )
 
 
 def redraw(batch: Transition, index: Int[Array, "rows n"]) -> Transition:

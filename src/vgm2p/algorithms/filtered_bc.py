@@ -18,6 +18,7 @@ from vgm2p.algorithms.algorithm import (
     Fit,
     ValuePolicyParams,
     Velocity,
+    check_shared_noise,
     clone_act,
     clone_loss,
     descend,
@@ -51,9 +52,14 @@ class FilteredBC:
     """How fast the slow values follow, per update."""
     noise: float = 0.5
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
+    shared_noise: bool = False
+    """Every agent draws the whole team's noise, from a public seed: what they choose then fits together."""
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
     options: ClassVar[tuple[str, ...]] = ("noise", "steps")
+
+    def __post_init__(self):
+        check_shared_noise(self.shared_noise, self.steps)
 
     @property
     def sampling(self) -> Sampling:
@@ -63,7 +69,7 @@ class FilteredBC:
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
-        policy = Velocity(spec, 0, self.fit, policy_key)
+        policy = Velocity(spec, 0, self.fit, policy_key, self.shared_noise)
         params = ValuePolicyParams(self.values.init(spec, value_key), policy)
         return start(spec, self.fit, params)
 
@@ -79,9 +85,10 @@ class FilteredBC:
             advantage = self.values.advantage(params.values, state.target.values, batch)
             good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
             good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
-            index = pick(good, len(good) // self.pool, pick_key, batch.acting)
-            rows = redraw(batch, index)
-            policy_loss = clone_loss(self.flow, params.policy, state.target.policy, rows, flow_key)
+            rows = len(good) // self.pool
+            index = pick(good, rows, pick_key, None if self.shared_noise else batch.acting)
+            drawn = redraw(batch, index)
+            policy_loss = clone_loss(self.flow, params.policy, state.target.policy, drawn, flow_key)
             metrics = metrics | {"label/positive": good.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 

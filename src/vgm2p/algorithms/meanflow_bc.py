@@ -13,6 +13,7 @@ from vgm2p.algorithms.algorithm import (
     Fit,
     PolicyParams,
     Velocity,
+    check_shared_noise,
     clone_act,
     clone_loss,
     descend,
@@ -33,14 +34,19 @@ class MeanFlowBC:
     """The policy's network and how it is fitted."""
     noise: float = 0.5
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
+    shared_noise: bool = False
+    """Every agent draws the whole team's noise, from a public seed: what they choose then fits together."""
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
     options: ClassVar[tuple[str, ...]] = ("noise", "steps")
     sampling: ClassVar[Sampling] = Sampling()
 
+    def __post_init__(self):
+        check_shared_noise(self.shared_noise, self.steps)
+
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """A fresh network; the slow copy starts equal to it."""
-        params = PolicyParams(Velocity(spec, 0, self.fit, key))
+        params = PolicyParams(Velocity(spec, 0, self.fit, key, self.shared_noise))
         return start(spec, self.fit, params)
 
     def update(

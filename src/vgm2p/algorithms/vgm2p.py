@@ -30,6 +30,7 @@ from vgm2p.algorithms.algorithm import (
     Fit,
     ValuePolicyParams,
     Velocity,
+    check_shared_noise,
     descend,
     latent,
     pick,
@@ -77,10 +78,15 @@ class VGM2P:
     """How fast the slow values follow, per update."""
     noise: float = 0.5
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
+    shared_noise: bool = False
+    """Every agent draws the whole team's noise, from a public seed: what they choose then fits together."""
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
 
     def __post_init__(self):
+        check_shared_noise(self.shared_noise, self.steps)
+        if self.shared_noise and self.label == "local":
+            raise InputError('label "local": with shared_noise the team has one flow, and one "global" label')
         most = self.guidance if self.guidance_max is None else self.guidance_max
         if not 1.0 <= self.guidance <= most:
             limit = "" if self.guidance_max is None else f" and at most guidance_max, {self.guidance_max}"
@@ -106,7 +112,7 @@ class VGM2P:
     def init(self, spec: Spec, key: PRNGKeyArray) -> TrainState:
         """Fresh networks; the slow copies start equal to them."""
         value_key, policy_key = jax.random.split(key)
-        policy = Velocity(spec, 2, self.fit, policy_key)
+        policy = Velocity(spec, 2, self.fit, policy_key, self.shared_noise)
         params = ValuePolicyParams(self.values.init(spec, value_key), policy)
         return start(spec, self.fit, params)
 
@@ -161,7 +167,9 @@ class VGM2P:
         pick_key, draw_key, strength_key = jax.random.split(key, 3)
         rows = len(good) // self.pool
         null, anchors, guided = self._layout(rows)
-        index = pick(good | self.negatives, rows - null, pick_key, batch.acting)
+        index = pick(
+            good | self.negatives, rows - null, pick_key, None if self.shared_noise else batch.acting
+        )
         drawn = redraw(batch, index)
         obs, action = (
             jnp.concatenate([x[:null], y]) for x, y in ((batch.obs, drawn.obs), (batch.action, drawn.action))
@@ -173,7 +181,7 @@ class VGM2P:
         label = jnp.concatenate([jnp.zeros((null, label.shape[1])), label])
         strength = jnp.where(label > 0, self._strengths(label.shape, guided, strength_key), 1.0)
         condition = encode(label, strength)
-        sample = self.flow.draw(action, draw_key)
+        sample = self.flow.draw(action, draw_key, together=self.shared_noise)
         asked = slice(guided.start, None if self.flow.tangent == "ema" else guided.stop)
         v_good, v_any = _slow_velocities(slow, sample, obs, condition, asked, guided)
         v, w = sample.v[guided], strength[guided]
@@ -209,7 +217,8 @@ class VGM2P:
         row = jnp.arange(shape[0])[:, None]
         drawn = self.guidance
         if self.guidance_max:
-            drawn = jnp.exp(jax.random.uniform(key, shape, maxval=jnp.log(self.guidance_max)))
+            shape_drawn = (shape[0], 1) if self.shared_noise else shape
+            drawn = jnp.exp(jax.random.uniform(key, shape_drawn, maxval=jnp.log(self.guidance_max)))
         return jnp.where((guided.start <= row) & (row < guided.stop), drawn, jnp.ones(shape))
 
 

@@ -1,6 +1,7 @@
 """Twins: our own copy of each published dataset, rolled out from the ladder on the user's machine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from vgm2p.behaviour.ladder import Episode
 from vgm2p.data import store
 from vgm2p.data.card import describe, versions
 from vgm2p.data.dataset import Dataset
+from vgm2p.envs import toy
 from vgm2p.tasks import TIERS, Task
 
 UNION = ("medium", "expert")  # medium-expert holds exactly these two, in this order
@@ -19,6 +21,7 @@ NOTES = {
         "Behaviour acts with its Gaussian noise, unclipped: the simulator clamps torques to [-1, 1] but the "
         "control cost in the reward is paid on the raw action, as in the published data."
     ),
+    "toy": "A mixture of teams; see docs/coordination.md.",
     "smax": "Behaviour draws from its distribution over legal choices. Observations are stored in float16.",
 }
 
@@ -36,44 +39,51 @@ def make(
     processor: same bytes, whatever the number of threads.
     """
     transitions = transitions or task.transitions
+    folder = store.home() / task.id
+    if task.suite == "toy":
+        tick(transitions)
+        return store.save(_carded(task, seed, toy.dataset(task.body, transitions, seed)), folder)
     tiers = UNION if task.tier == "medium-expert" else (task.tier,)
     episodes: list[Episode] = []
     for part in (Task(task.team, tier) for tier in tiers):
         share = part.transitions / task.transitions if len(tiers) > 1 else 1.0
         episodes += _roll(part, round(share * transitions), seed, threads, tick)
-    return store.save(_dataset(task, seed, tiers, episodes), store.home() / task.id)
+    return store.save(_dataset(task, seed, tiers, episodes), folder)
 
 
 def _dataset(task, seed, tiers, episodes: list[Episode]) -> Dataset:
     action = np.concatenate([e.action for e in episodes])
     sight = jax.tree.map(lambda *x: np.concatenate(x), *(e.sight for e in episodes))
-    reward, lengths = [e.reward for e in episodes], np.array([len(e.reward) for e in episodes], np.int32)
-    suite = task.id.split("/")[0]
-    card = {
-        "id": task.id,
-        "source": f"twin: rolled out from the {task.body} ladder shipped with vgm2p; not the published data",
-        "note": NOTES[suite],
-        "licence": "Apache-2.0",
-        "seed": seed,
-        "tiers": list(tiers),
-        "agents": task.n,
-        "horizon": task.horizon,
-        "versions": versions(),
-        **describe(np.array([r.sum(dtype=np.float64) for r in reward]), lengths),
-        "published": task.published,
-    }
-    if task.is_battle:
-        card["win_rate"] = float(np.mean([e.won for e in episodes]))
-    return Dataset(
+    more = {"win_rate": float(np.mean([e.won for e in episodes]))} if task.is_battle else {}
+    source = f"twin: rolled out from the {task.body} ladder shipped with vgm2p; not the published data"
+    dataset = Dataset(
         state=sight.state,
         action=action.astype(np.int32) if task.is_battle else action.reshape(len(action), task.n, -1),
-        reward=np.concatenate(reward),
-        lengths=lengths,
+        reward=np.concatenate([e.reward for e in episodes]),
+        lengths=np.array([len(e.reward) for e in episodes], np.int32),
         terminated=np.array([e.terminated for e in episodes]),
-        card=card,
+        card={"id": task.id},
         obs=sight.obs,
         legal=sight.legal,
     )
+    return _carded(task, seed, dataset, source, tiers=list(tiers), **more)
+
+
+def _carded(task, seed, dataset, source="drawn by vgm2p", **more) -> Dataset:
+    card = {
+        "id": task.id,
+        "source": source,
+        "note": NOTES[task.suite],
+        "licence": "Apache-2.0",
+        "seed": seed,
+        "agents": task.n,
+        "horizon": task.horizon,
+        "versions": versions(),
+        **describe(dataset.returns, dataset.lengths),
+        **more,
+        "published": task.published,
+    }
+    return replace(dataset, card=card)
 
 
 def _roll(task, transitions, seed, threads, tick) -> list[Episode]:
@@ -86,7 +96,7 @@ def _roll(task, transitions, seed, threads, tick) -> list[Episode]:
     for file, part in weight.items():
         actor = ladder.load_actor(ladder.folder(task.body) / file)
         wanted = round(transitions * part / sum(weight.values()))
-        tiers = TIERS["twin"] if not task.is_battle else TIERS["smax"] + TIERS["smacv2"]
+        tiers = TIERS["smax"] + TIERS["smacv2"] if task.is_battle else TIERS["twin"]
         first = _first_seed(seed, tiers.index(task.tier), int(file[:2]))
         episodes += ladder.roll_out(env, actor, wanted, lengths[file], first, tick)
     env.close()

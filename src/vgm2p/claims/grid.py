@@ -129,6 +129,7 @@ def _lines(cell, root) -> list[dict]:
             "experiment": experiment_fields(cell.experiment),
             "updates": result["updates"],
             "returns": result["returns"][i],
+            **({"win_rate": result["win_rate"][i]} if result.get("win_rate") else {}),
             "curve": [[line["step"], round(float(np.mean(line["returns"][i])), 1)] for line in curve],
             "returns_with": {name: returns[i] for name, returns in scores.items()},
             "data_mean": result["data_mean"],

@@ -33,7 +33,7 @@ class Dataset:
     terminated: bool [episodes], True where the episode truly ended.
     card: what is known of where the data come from (see `card.py`).
     obs: float [rows, n, o], what each agent observed, where that is not the whole state; rows as in state.
-    legal: bool [rows, n, a], the choices that each agent had, where not always all; rows as in state.
+    legal: bool [rows, n, choices], which each agent had; None where actions are no choices; rows as in state.
     """
 
     state: Float[ndarray, "rows s"]
@@ -74,6 +74,11 @@ class Dataset:
     def id(self) -> str:
         """The data's name, as in its card."""
         return self.card["id"]
+
+    @property
+    def action_dim(self) -> int:
+        """Width of one agent's action, or its number of choices."""
+        return self.action.shape[-1] if self.legal is None else self.legal.shape[-1]
 
     @property
     def sight(self) -> Sight:
