@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from vgm2p.claims import ablations, aims, efficiency, sensitivity, table
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table
 from vgm2p.report.content import records
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 BLOCKS: dict[str, Callable[[], str]] = {
     "aims": lambda: aims.markdown(_aims()),
+    "smax": lambda: smax.tables(RESULTS / "smax.jsonl"),
     "table": lambda: table.tables(RESULTS / "table.jsonl"),
     "sensitivity": lambda: sensitivity.tables(RESULTS / "sensitivity.jsonl"),
     "ablations": lambda: ablations.tables(RESULTS / "ablations.jsonl"),

@@ -413,10 +413,12 @@ class Claims:
 
     efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
 
+    smax: eight methods on the fourteen sets of battles, by battles won; hours.
+
     Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
     """
 
-    claim: Positional[Literal["table", "sensitivity", "ablations", "efficiency"]]
+    claim: Positional[Literal["table", "sensitivity", "ablations", "efficiency", "smax"]]
     """Which claim."""
     preset: Literal["cpu", "paper"] = "cpu"
     """Of the table: two cores' networks and updates, or the papers' (needs an accelerator)."""
@@ -433,7 +435,7 @@ class Claims:
 
     def run(self) -> None:
         """Run the grid with a bar, then print the tables."""
-        from vgm2p.claims import ablations, efficiency, sensitivity, table
+        from vgm2p.claims import ablations, efficiency, sensitivity, smax, table
         from vgm2p.claims.grid import read_record
         from vgm2p.claims.marl_eval import ENVIRONMENT, marl_eval
         from vgm2p.data.store import write_json
@@ -442,7 +444,7 @@ class Claims:
             raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
         name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
         record = self.record or Path(f"results/{name}.{'json' if self.claim == 'efficiency' else 'jsonl'}")
-        modules = (table, sensitivity, ablations, efficiency)
+        modules = (table, sensitivity, ablations, efficiency, smax)
         claim: Any = next(module for module in modules if module.__name__.endswith(self.claim))
         failures = [] if self.table_only else self._measure(claim, self.runs or Path("runs") / name, record)
         if not record.exists():

@@ -345,6 +345,7 @@ def _result(experiment, setup, folder, seconds):
         "interval": interval(means),
         "data_mean": float(setup.dataset.returns.mean()),
         "data_std": float(setup.dataset.returns.std()),
+        "data_win_rate": setup.dataset.card.get("win_rate"),
         "data_good": float(np.quantile(setup.dataset.returns, 0.9)),
         "data_sha256": setup.dataset.card["sha256"],
         "seconds": round(seconds, 1),

@@ -116,6 +116,13 @@ def _agrees(cell, lines) -> bool:
     )
 
 
+def _won(result, seed) -> dict[str, float]:
+    """Of battles: how many the seed won, and the data's teams did."""
+    if not result.get("win_rate"):
+        return {}
+    return {"win_rate": result["win_rate"][seed], "data_win_rate": result["data_win_rate"]}
+
+
 def _lines(cell, root) -> list[dict]:
     scores, result = (read_json(cell.folder(root) / name) for name in ("options.json", "result.json"))
     curve = read_lines(cell.folder(root) / "evaluations.jsonl")
@@ -129,7 +136,7 @@ def _lines(cell, root) -> list[dict]:
             "experiment": experiment_fields(cell.experiment),
             "updates": result["updates"],
             "returns": result["returns"][i],
-            **({"win_rate": result["win_rate"][i]} if result.get("win_rate") else {}),
+            **_won(result, i),
             "curve": [[line["step"], round(float(np.mean(line["returns"][i])), 1)] for line in curve],
             "returns_with": {name: returns[i] for name, returns in scores.items()},
             "data_mean": result["data_mean"],

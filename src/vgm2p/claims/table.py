@@ -1,6 +1,8 @@
 """The paper's table: every method on the twins, beside published figures, and what the scores add up to."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,15 +66,21 @@ def tables(record: Path) -> str:
 
 
 class Results:
-    """The lines of a record by set and method."""
+    """The lines of a record by set and method, for some sets.
 
-    def __init__(self, lines: list[dict]):
+    score: what an episode's returns are worth; their mean, unless told otherwise.
+    """
+
+    def __init__(
+        self, lines: list[dict], score: Callable[..., Any] = np.mean, sets: Iterable[str] = tuple(TWINS)
+    ):
+        self.score, self.sets = score, tuple(sets)
         self.lines: dict[tuple[str, str], list[dict]] = {}
         for line in lines:
             self.lines.setdefault((line["task"], line["algorithm"]), []).append(line)
 
     def seeds(self, name: str, method: str, options: str = "") -> np.ndarray:
-        """Mean return of each seed, acting with `options`; empty where that has not run.
+        """Score of each seed, acting with `options`; empty where that has not run.
 
         A method without such an option always acts alike.
         """
@@ -80,7 +88,7 @@ class Results:
         for line in self.lines.get((name, method), []):
             asked = options if line["returns_with"] else ""
             returns = line["returns_with"].get(asked) if asked else line["returns"]
-            found += [] if returns is None else [np.mean(returns)]
+            found += [] if returns is None else [self.score(returns)]
         return np.array(found)
 
     def data(self, name: str) -> dict | None:
@@ -96,7 +104,7 @@ class Results:
 
     def improvement(self, method: str) -> tuple[float, float, float]:
         """How likely VGM²P beats the method, with its interval, over the sets that both have run."""
-        pairs = [(self.seeds(name, "vgm2p"), self.seeds(name, method)) for name in TWINS]
+        pairs = [(self.seeds(name, "vgm2p"), self.seeds(name, method)) for name in self.sets]
         pairs = [(ours, theirs) for ours, theirs in pairs if len(ours) and len(theirs)]
         return probability_of_improvement([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
 

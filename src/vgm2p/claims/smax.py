@@ -1,0 +1,106 @@
+"""Battles: VGM²P and its rivals where agents choose, by the share of battles won."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from vgm2p.claims.grid import Cell, Options, label, read_record
+from vgm2p.claims.presets import CPU
+from vgm2p.claims.table import NOISES, STRENGTHS, TEN_JUMPS, Results
+from vgm2p.runs import Experiment
+from vgm2p.stats import interquartile_mean, mean_and_interval, stratified_interval, told
+from vgm2p.tasks import BATTLES
+
+METHODS = ("vgm2p", "bc", "filtered_bc", "meanflow_bc", "awr", "omiga", "mac_flow", "categorical_cfg")
+EPISODES = 128  # to be won or lost, so more of them than of returns
+WON = 1.5  # a return above this is a victory: without one the most is 1, with one it is 2
+
+SCALE = (
+    "Interquartile mean of win rates over the fourteen sets, with 95 % intervals over seeds drawn again within "
+    "each set; P: how likely a seed of VGM²P beats one of the method's, over the sets that both have run:"
+)
+
+
+def win_rate(returns: Float[ndarray, " e"]) -> float:
+    """The share of battles won, by their returns."""
+    return float(np.mean(np.asarray(returns) > WON))
+
+
+def experiment(name: str, method: str) -> Experiment:
+    """The training of a method on a set of battles."""
+    return replace(CPU.run(name, method), eval_episodes=EPISODES)
+
+
+def cells() -> list[Cell]:
+    """Every method on every set."""
+    return [
+        Cell(method, experiment(name, method), _options(method)) for name in BATTLES for method in METHODS
+    ]
+
+
+def _options(method) -> tuple[Options, ...]:
+    if method == "vgm2p":
+        return (*NOISES, *STRENGTHS, TEN_JUMPS)
+    return (*NOISES, *(STRENGTHS if method == "categorical_cfg" else ()))
+
+
+def results(lines: list[dict]) -> Results:
+    """The lines of a record by set and method, scored by battles won."""
+    return Results(lines, win_rate, BATTLES)
+
+
+def tables(record: Path) -> str:
+    """Markdown: battles won, in percent, by set and method; what they add up to; other ways of acting."""
+    found = results(read_record(record))
+    parts = ["Battles won, in percent:", _won(found, dict.fromkeys(METHODS, ""))]
+    parts += [
+        SCALE,
+        _aggregates(found),
+    ]
+    for options in NOISES:
+        asked = label(options)
+        parts += [f"Acting with {asked}:", _won(found, dict.fromkeys(METHODS, asked))]
+    return "\n\n".join([*parts, "The same networks asked for more:", _asked(found)])
+
+
+def _won(found, methods: dict[str, str]) -> str:
+    rows = ["| set | data | " + " | ".join(methods) + " |", "|" + "---|" * (2 + len(methods))]
+    for name in filter(found.data, BATTLES):
+        texts = [_percent(found.seeds(name, method, options)) for method, options in methods.items()]
+        rows.append("| " + " | ".join([name.removeprefix("smax/"), _data(found, name), *texts]) + " |")
+    return "\n".join(rows)
+
+
+def _data(found, name) -> str:
+    return f"{100 * found.data(name)['data_win_rate']:.0f}"
+
+
+def _percent(seeds) -> str:
+    return mean_and_interval(100 * seeds)
+
+
+def _aggregates(found) -> str:
+    rows = ["| method | win rate | P(vgm2p is better) |", "|---|---|---|"]
+    for method in METHODS:
+        scores = [seeds for name in BATTLES if len(seeds := found.seeds(name, method))]
+        middle = f"{len(scores)} of {len(BATTLES)} sets run"
+        if len(scores) == len(BATTLES):
+            middle = told(float(interquartile_mean(scores)), stratified_interval(interquartile_mean, scores))
+        p, low, high = found.improvement(method)
+        chance = "" if method == "vgm2p" else "not run" if np.isnan(p) else told(p, (low, high))
+        rows.append(f"| {method} | {middle} | {chance} |")
+    return "\n".join(rows)
+
+
+def _asked(found) -> str:
+    asked = [("vgm2p", ""), *(("vgm2p", label(options)) for options in (*STRENGTHS, TEN_JUMPS))]
+    asked += [("categorical_cfg", ""), *(("categorical_cfg", label(options)) for options in STRENGTHS)]
+    heads = [f"{method}{', ' if options else ''}{options}" for method, options in asked]
+    rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
+    for name in filter(found.data, BATTLES):
+        texts = [_percent(found.seeds(name, method, options)) for method, options in asked]
+        rows.append("| " + " | ".join([name.removeprefix("smax/"), *texts]) + " |")
+    return "\n".join(rows)
