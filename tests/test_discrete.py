@@ -12,9 +12,11 @@ from vgm2p.algorithms import ALGORITHMS, BC, CategoricalCFG, Fit, OmigaPolicy
 from vgm2p.algorithms.algorithm import PolicyParams, ValuePolicyParams, pick
 from vgm2p.algorithms.bc import log_probability
 from vgm2p.data.dataset import Dataset
+from vgm2p.envs.env import Remembering
 from vgm2p.errors import InputError
 from vgm2p.train import seed_keys
-from vgm2p.types import Spec
+from vgm2p.types import Sampling, Sight, Spec
+from vgm2p.view import TeamView
 
 SMALL = [
     kind(**({"fit": Fit(hidden=(16,))} | ({"hidden": (16,)} if hasattr(kind(), "hidden") else {})))
@@ -152,3 +154,55 @@ def test_logits_are_not_for_agents_that_do_not_choose(skirmish):
     spec = Spec(("a",), 2, 2, Continuous(1), 1)
     with pytest.raises(InputError, match="for agents that choose: take vgm2p"):
         CategoricalCFG().init(spec, seed_keys((0,))[0])
+
+
+def test_agents_remember_their_last_observations_newest_first_and_nothing_before_the_start(skirmish):
+    view = skirmish.view(history=3)
+    replay = skirmish.replay(view, Sampling(), Discrete(4))
+    assert view.obs_dim == 3 * 6 + 3
+    shown = np.asarray(replay._shown(jnp.array([7, 5]), jnp.array([2, 0])).obs, np.float32)
+    obs = skirmish.obs.astype(np.float32)
+    np.testing.assert_array_equal(shown[0], np.concatenate([obs[7], obs[6], obs[5]], -1))
+    np.testing.assert_array_equal(shown[1], np.concatenate([obs[5], 0 * obs[5], 0 * obs[5]], -1))
+
+
+def test_the_environment_shows_what_the_data_remember(skirmish):
+    """Played back through `Remembering`, an episode shows what `Replay` samples of it."""
+    env = Remembering(Playback(skirmish), 3)
+    replay = skirmish.replay(skirmish.view(history=3), Sampling(), Discrete(4))
+    shown = [env.reset(0)] + [env.step(np.zeros((2, 3)))[0] for _ in range(3)]
+    for age, sight in enumerate(shown):
+        rows = jnp.array([age, 5 + age])
+        np.testing.assert_array_equal(sight.obs, replay._shown(rows, jnp.full(2, age)).obs)
+    again = env.restart(np.array([True, False])).obs
+    np.testing.assert_array_equal(again[0, :, 6:], 0)
+    np.testing.assert_array_equal(again[1], shown[-1].obs[1])
+
+
+class Playback:
+    """The first two episodes of a dataset, whatever is chosen."""
+
+    copies, horizon, choices, dt, won = 2, 4, 4, 1.0, None
+
+    def __init__(self, data):
+        self.data, self.running = data, np.ones(2, bool)
+
+    def reset(self, seed):
+        self.age = np.zeros(2, int)
+        return self.sight()
+
+    def step(self, action):
+        self.age += 1
+        return self.sight(), np.zeros(2), np.zeros(2, bool), np.zeros(2, bool)
+
+    def restart(self, where):
+        self.age[where] = 0
+        return self.sight()
+
+    def sight(self):
+        return jax.tree.map(lambda x: x[np.array([0, 5]) + self.age], self.data.sight)
+
+
+def test_a_team_that_sees_all_remembers_nothing():
+    with pytest.raises(InputError, match="history 2: these agents see the whole state"):
+        TeamView.of(Sight(np.zeros((4, 2))), 2, history=2)

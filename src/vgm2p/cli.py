@@ -67,6 +67,8 @@ class Train:
     """Learn the logged actions as they are, or clipped to [-1, 1]."""
     standardise: Literal["dataset", "vector"] = "dataset"
     """Scale observations with the data's statistics, or OMIGA's way, each by itself."""
+    history: int = 1
+    """How many of its own observations an agent sees, where it does not see the whole state."""
 
     def run(self) -> None:
         """Train with a progress bar, then say the score and draw it."""
@@ -82,6 +84,7 @@ class Train:
             eval_episodes=self.eval_episodes,
             regress=self.regress,
             standardise=self.standardise,
+            history=self.history,
         )
         name = algorithm_name(self.algorithm)
         train(experiment, self.out or Path("runs") / self.task / name)

@@ -17,7 +17,7 @@ def evaluate(policy: Policy, task: Task, episodes: int = 32, seed: int = 0) -> l
     Every seed plays the same initial states, with its own noise; `seed` chooses both.
     """
     seeds = len(policy.seeds)
-    env = task.make_env(seeds * episodes)
+    env = policy.env(task, seeds * episodes)
     keys = jnp.stack([jax.random.fold_in(jax.random.key(s), FIRST_EPISODE + seed) for s in policy.seeds])
     fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
 

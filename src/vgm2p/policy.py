@@ -10,7 +10,9 @@ from jaxtyping import Array, PRNGKeyArray
 from numpy import ndarray
 
 from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.envs.env import Remembering, VecEnv
 from vgm2p.errors import InputError
+from vgm2p.tasks import Task
 from vgm2p.types import Params, Sight, Spec
 from vgm2p.view import TeamView
 
@@ -34,6 +36,11 @@ class Policy:
         One key per seed, fresh at every step.
         """
         return np.asarray(_act(self.algorithm, self.spec, self.view, self.params, sight, keys))
+
+    def env(self, task: Task, copies: int, threads: int | None = None) -> VecEnv:
+        """The task's environment, showing agents what they have learned to look at."""
+        env = task.make_env(copies, threads)
+        return env if self.view.history == 1 else Remembering(env, self.view.history)
 
     def with_options(self, **options: Any) -> "Policy":
         """The same policy with other execution options (`algorithm.options`), such as `noise=0.0`.

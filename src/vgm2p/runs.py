@@ -51,6 +51,7 @@ class Experiment:
     batch: transitions that the policy trains on per update; every agent of each is used.
     regress: what flows and Gaussians learn: the logged action ("raw") or what the motors saw ("clipped").
     standardise: how observations are scaled ("dataset", or OMIGA's per-"vector" way).
+    history: of its own observations, how many an agent sees, the current one included.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Experiment:
     log_every: int = 250
     regress: str = "raw"
     standardise: Standardise = "dataset"
+    history: int = 1
 
 
 class Setup(NamedTuple):
@@ -84,7 +86,7 @@ def prepare(experiment: Experiment) -> Setup:
     dataset = where.load_data()
     selected = dataset if sampling.selection is None else dataset.best(sampling.selection)
     padding = 84 if where.body == "ant" else 0
-    view = selected.view(experiment.standardise, padding)
+    view = selected.view(experiment.standardise, padding, experiment.history)
     spec = where.spec(view, dataset.action_dim, experiment.regress, experiment.updates)
     return Setup(dataset, spec, view, selected.replay(view, sampling, spec.actions))
 
@@ -157,7 +159,8 @@ def load_policy(folder: Path | str) -> Policy:
     record = read_json(folder / "experiment.json")
     experiment, tensors = experiment_from(record), read_tensors(folder / "policy.safetensors")
     mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors))
-    view = TeamView(mean, std, tuple(own), record["agents"], experiment.standardise, record["padding"])
+    sizes = (record["agents"], experiment.standardise, record["padding"], experiment.history)
+    view = TeamView(mean, std, tuple(own), *sizes)
     spec = task(experiment.task).spec(view, record["action_dim"], experiment.regress, experiment.updates)
     skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, spec, k), seed_keys(experiment.seeds))
     params = _unflatten(skeleton.target, tensors, "params", folder / "policy.safetensors")

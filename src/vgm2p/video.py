@@ -24,7 +24,7 @@ def film(policy, task, path: Path, seed: int = 0, seconds: float = 10.0) -> floa
     except ModuleNotFoundError as error:
         raise InputError('a video needs: pip install "vgm2p[video]"') from error
 
-    env, seeds = task.make_env(1, threads=1), len(policy.seeds)
+    env, seeds = policy.env(task, 1, threads=1), len(policy.seeds)
     sight, total, frames = env.reset(seed), 0.0, [env.picture(SIZE)]
     keys = jax.random.split(jax.random.key(seed), env.horizon)
     every = max(1, round(1 / (FRAMES_PER_SECOND * env.dt)))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vgm2p.errors import InputError
 from vgm2p.types import Sight
 
 Standardise = Literal["dataset", "vector"]
@@ -19,7 +20,8 @@ class TeamView(eqx.Module):
     """Turns what an environment shows into every agent's observation; travels inside the policy.
 
     "dataset": (state - mean) / std with the statistics of the training data, then the id. An agent's own
-      observation, where it has one, likewise with its mean and deviation over agents, clipped.
+      observation, where it has one, likewise with its mean and deviation over agents, clipped; the last
+      `history` of them lie side by side, newest first, as `Remembering` shows them.
     "vector": OMIGA's: the raw state, `padding` zeros and the id are one vector, shifted and scaled to
       zero mean and unit variance over its own entries. Ant's published vectors have 84 such zeros.
     """
@@ -30,18 +32,26 @@ class TeamView(eqx.Module):
     n: int = eqx.field(static=True)
     standardise: Standardise = eqx.field(static=True, default="dataset")
     padding: int = eqx.field(static=True, default=0)
+    history: int = eqx.field(static=True, default=1)
 
     @staticmethod
-    def of(sight: Sight, n: int, standardise: Standardise = "dataset", padding: int = 0) -> "TeamView":
-        """A view with the means and standard deviations of `sight`; constant entries keep scale 1."""
+    def of(
+        sight: Sight, n: int, standardise: Standardise = "dataset", padding: int = 0, history: int = 1
+    ) -> "TeamView":
+        """A view with the means and standard deviations of `sight`; constant entries keep scale 1.
+
+        history: how many of its own observations an agent sees. InputError if it has none of its own.
+        """
+        if history > 1 and sight.obs is None:
+            raise InputError(f"history {history}: these agents see the whole state, and need 1")
         own = () if sight.obs is None else _moments(sight.obs.reshape(-1, sight.obs.shape[-1]))
-        return TeamView(*_moments(sight.state), own, n, standardise, padding)
+        return TeamView(*_moments(sight.state), own, n, standardise, padding, history)
 
     @property
     def obs_dim(self) -> int:
         """Width of one agent's observation."""
         if self.own:
-            return self.own[0].shape[-1] + self.n
+            return self.history * self.own[0].shape[-1] + self.n
         padding = self.padding if self.standardise == "vector" else 0
         return self.mean.shape[-1] + padding + self.n
 
@@ -52,7 +62,7 @@ class TeamView(eqx.Module):
     def obs(self, sight: Sight) -> Float[Array, "*b n o"]:
         """Every agent's observation of what is shown."""
         if self.own:
-            mean, std = self.own
+            mean, std = (jnp.tile(x, self.history) for x in self.own)
             own = jnp.clip((jnp.asarray(sight.obs) - mean) / std, -REACH, REACH)
             return jnp.concatenate([own, self._ids(own.shape[:-2])], -1)
         vector = self.standardise == "vector"

@@ -19,7 +19,7 @@ EPISODES = 128  # to be won or lost, so more of them than of returns
 WON = 1.5  # a return above this is a victory: without one the most is 1, with one it is 2
 
 SCALE = (
-    "Interquartile mean of win rates over the fourteen sets, with 95 % intervals over seeds drawn again within "
+    "Interquartile mean of win rates over the fourteen sets, with 95 % intervals over seeds drawn again in "
     "each set; P: how likely a seed of VGM²P beats one of the method's, over the sets that both have run:"
 )
 

@@ -94,9 +94,9 @@ class Dataset:
     def _first(self):
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
 
-    def view(self, standardise: Standardise = "dataset", padding: int = 0) -> TeamView:
+    def view(self, standardise: Standardise = "dataset", padding: int = 0, history: int = 1) -> TeamView:
         """What agents observe, with this data's statistics."""
-        return TeamView.of(self.sight, self.action.shape[1], standardise, padding)
+        return TeamView.of(self.sight, self.action.shape[1], standardise, padding, history)
 
     def replay(self, view: TeamView, sampling: Sampling, codec: Codec) -> "Replay":
         """The data on the device, ready to be sampled, with rewards summed over the look-ahead.
@@ -118,6 +118,7 @@ class Dataset:
             action=jnp.asarray(self.action),
             row=row,
             next_row=next_row,
+            age=jnp.asarray(np.concatenate([np.arange(length) for length in self.lengths])),
             reward=summed,
             discount=kept,
             outcome=jnp.asarray(outcome),
@@ -204,6 +205,7 @@ class Replay(NamedTuple):
     action: Array
     row: Int[Array, " transitions"]  # of the state
     next_row: Int[Array, " transitions"]  # of the state after the look-ahead
+    age: Int[Array, " transitions"]  # steps since its episode began
     reward: Float[Array, " transitions"]
     discount: Float[Array, " transitions"]
     outcome: Float[Array, " transitions"]  # the episode's return, standardised over transitions
@@ -214,8 +216,8 @@ class Replay(NamedTuple):
     def sample(self, codec: Codec, batch: int, key: PRNGKeyArray) -> Transition:
         """`batch` transitions drawn with replacement; all agents of a transition stay together."""
         index = jax.random.randint(key, (batch,), 0, len(self.row))
-        at = lambda rows: jax.tree.map(lambda x: x[rows[index]], self.sight)  # noqa: E731
-        shown, following = at(self.row), at(self.next_row)
+        row, next_row, age = self.row[index], self.next_row[index], self.age[index]
+        shown, following = self._shown(row, age), self._shown(next_row, age + next_row - row)
         action = codec.encode(self.action[index])
         return Transition(
             obs=self.view.obs(shown),
@@ -231,6 +233,16 @@ class Replay(NamedTuple):
             legal=shown.legal,
             next_legal=following.legal,
         )
+
+    def _shown(self, row: Int[Array, " b"], age: Int[Array, " b"]) -> Sight:
+        """What the environment showed there, with what agents remember of the `age` steps before."""
+        sight, history = jax.tree.map(lambda x: x[row], self.sight), self.view.history
+        if history == 1 or self.sight.obs is None:
+            return sight
+        back = jnp.arange(history)
+        seen = self.sight.obs[jnp.maximum(row[:, None] - back, 0)]  # [b, history, n, o]
+        seen = jnp.where((back <= age[:, None])[..., None, None], seen, 0)
+        return sight._replace(obs=jnp.moveaxis(seen, 1, 2).reshape(*sight.obs.shape[:-1], -1))
 
 
 def _look_ahead(reward, lengths, terminated, discount, lookahead):

@@ -23,8 +23,12 @@ class VecEnv(Protocol):
     copies: int
     horizon: int
     choices: int  # how many an agent has; 0 where actions are continuous
-    running: Bool[ndarray, " copies"]
     dt: float  # seconds of a film that a step takes
+
+    @property
+    def running(self) -> Bool[ndarray, " copies"]:
+        """Which copies have not ended."""
+        ...
 
     @property
     def won(self) -> Bool[ndarray, " copies"] | None:
@@ -50,6 +54,63 @@ class VecEnv(Protocol):
     def close(self) -> None:
         """Free what the environment holds."""
         ...
+
+
+class Remembering:
+    """An environment whose agents see their last `history` observations, newest first, zeros before.
+
+    In `obs` they lie side by side: [copies, n, history * o].
+    """
+
+    def __init__(self, env: VecEnv, history: int):
+        self.env, self.history = env, history
+        self.copies, self.horizon, self.choices, self.dt = env.copies, env.horizon, env.choices, env.dt
+
+    @property
+    def running(self) -> Bool[ndarray, " copies"]:
+        """Which copies have not ended."""
+        return self.env.running
+
+    @property
+    def won(self) -> Bool[ndarray, " copies"] | None:
+        """Which copies have won their latest episode."""
+        return self.env.won
+
+    def reset(self, seed: int) -> Sight:
+        """Start an episode in every copy, with nothing to remember."""
+        sight = self.env.reset(seed)
+        obs = np.asarray(sight.obs)
+        self._seen = np.zeros((self.history, *obs.shape), obs.dtype)
+        return self._remember(sight, np.zeros(self.copies, bool))
+
+    def step(self, action: ndarray) -> Step:
+        """Advance the running copies."""
+        sight, *rest = self.env.step(action)
+        return self._remember(sight, np.ones(self.copies, bool)), *rest
+
+    def restart(self, where: Bool[ndarray, " copies"]) -> Sight:
+        """Start an episode in the copies of `where`, with nothing to remember."""
+        sight = self.env.restart(where)
+        self._seen[:, where] = 0
+        self._seen[0] = sight.obs
+        return self._shown(sight)
+
+    def picture(self, size: int) -> UInt8[ndarray, "size size 3"]:
+        """The first copy as it is now."""
+        return self.env.picture(size)
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        self.env.close()
+
+    def _remember(self, sight, moved):
+        self._seen[:, moved] = np.roll(self._seen[:, moved], 1, axis=0)
+        self._seen[0] = sight.obs
+        return self._shown(sight)
+
+    def _shown(self, sight):
+        newest_first = np.moveaxis(self._seen, 0, 2)  # [copies, n, history, o]
+        return sight._replace(obs=newest_first.reshape(*newest_first.shape[:2], -1))
 
 
 def play(env: VecEnv, act: Callable[[Sight, int], ndarray], seed: int) -> Episodes:
