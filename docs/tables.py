@@ -21,7 +21,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def _aims() -> list[aims.Aim]:
     found = records(RESULTS)
-    return aims.judged(found.table, found.sensitivity, found.efficiency)
+    return aims.judged(found.table, found.sensitivity, found.efficiency, found.smax)
 
 
 def filled(page: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vgm2p.algorithms import BC, VGM2P, Fit
-from vgm2p.claims import ablations, aims, efficiency, sensitivity, table
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table
 from vgm2p.claims.grid import label
 from vgm2p.claims.table import Results
 from vgm2p.cli import main, parse
@@ -57,6 +57,15 @@ def lines(cells) -> list[dict]:
     ]
 
 
+def battle_lines() -> list[dict]:
+    """VGM²P wins three battles of four, all others two; the data's teams 40 %."""
+    won = {"win_rate": 0.5, "data_win_rate": 0.4}
+    return [
+        x | won | {"returns": [2.0, 2.0, 2.0 if x["name"] == "vgm2p" else 0.5, 0.5], "returns_with": {}}
+        for x in lines(smax.cells())
+    ]
+
+
 def write_lines(path, content):
     path.write_text("".join(json.dumps(x) + "\n" for x in content))
 
@@ -68,6 +77,7 @@ def results(tmp_path_factory) -> Path:
     write_lines(folder / "table.jsonl", lines(table.cells()[:-1]))
     write_lines(folder / "sensitivity.jsonl", lines(sensitivity.cells()))
     write_lines(folder / "ablations.jsonl", lines(ablations.cells()))
+    write_lines(folder / "smax.jsonl", battle_lines())
     cost = {"update": 0.002, "peak": 5e8, "one": 1e-4, "many": 0.01, "passes": 1}
     grown = {
         "agents": {name: [{"update": 0.001, "one": 0.001}] * 4 for name in efficiency.GROWING},
@@ -179,7 +189,17 @@ def test_cells_that_have_not_run_are_listed(page):
 
 def test_every_claim_on_record_has_its_section(page):
     ids = set(re.findall(r'<section id="([^"]+)"', page.read_text()))
-    assert ids >= {"aims", "scores", "tables", "curves", "sensitivity", "efficiency", "ablations", "commands"}
+    assert ids >= {
+        "aims",
+        "scores",
+        "tables",
+        "battles",
+        "curves",
+        "sensitivity",
+        "efficiency",
+        "ablations",
+        "commands",
+    }
 
 
 def test_a_report_of_nothing_says_what_is_missing(tmp_path, capsys):
@@ -232,7 +252,23 @@ def test_no_aim_holds_before_its_rivals_have_run():
     alone = [x for x in lines(table.cells()) if x["algorithm"] == "vgm2p"]
     best, each, _, _, many = aims.of_table(Results(alone))
     assert best.holds is each.holds is many.holds is None
-    assert all(aim.holds is None for aim in aims.judged([], [], {}))
+    assert all(aim.holds is None for aim in aims.judged([], [], {}, []))
+
+
+def test_the_aim_of_battles_is_about_those_won():
+    content = battle_lines()
+    aim = aims.of_battles(smax.results(content))
+    assert aim.holds
+    assert aim.told.startswith("vgm2p 0.75, bc 0.50")
+    assert aims.of_battles(smax.results(content[2:])).holds is None
+
+
+def test_battles_are_told_by_how_many_were_won(tmp_path):
+    write_lines(tmp_path / "smax.jsonl", battle_lines())
+    text = smax.tables(tmp_path / "smax.jsonl")
+    assert "| 3m-good | 40 | 75 [75, 75] | 50 [50, 50] |" in text
+    assert "| vgm2p | 0.75 [0.75, 0.75] |  |" in text
+    assert "| bc | 0.50 [0.50, 0.50] | 1.00 [1.00, 1.00] |" in text
 
 
 def test_the_sensitivity_aim_asks_for_every_swept_coefficient():

@@ -215,9 +215,15 @@ def experiment_fields(experiment: Experiment) -> dict[str, Any]:
 
 
 def experiment_from(record: dict[str, Any]) -> Experiment:
-    """The experiment of an `experiment.json`."""
-    fields = {f.name: decode(record[f.name]) for f in dataclasses.fields(Experiment)}
-    return Experiment(**fields)
+    """The experiment of an `experiment.json`; a field that was not there yet has its default.
+
+    Raises InputError if it is not one that this version can run.
+    """
+    known = [f.name for f in dataclasses.fields(Experiment) if f.name in record]
+    try:
+        return Experiment(**{name: decode(record[name]) for name in known})
+    except TypeError as error:
+        raise InputError(f"the run was made with another version of vgm2p: {error}") from error
 
 
 def algorithm_name(algorithm: Algorithm) -> str:
@@ -250,6 +256,7 @@ def _claim(folder, record):
         write_json(path, record)
         return
     old = read_json(path)
+    old = old | experiment_fields(experiment_from(old))
     for name in (*(f.name for f in dataclasses.fields(Experiment)), "data_sha256"):
         if old.get(name) != record[name]:
             raise InputError(

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vgm2p.algorithms import CONTINUOUS
-from vgm2p.claims import sensitivity, table
+from vgm2p.claims import sensitivity, smax, table
 from vgm2p.claims.efficiency import MANY
 from vgm2p.claims.grid import label
 from vgm2p.claims.table import FOUR, MAIN, Results
 from vgm2p.stats import interquartile_mean, interval
-from vgm2p.tasks import TWINS, published
+from vgm2p.tasks import BATTLES, TWINS, published
 
 
 class Aim(NamedTuple):
@@ -21,9 +21,10 @@ class Aim(NamedTuple):
     told: str
 
 
-def judged(returns: list[dict], sweeps: list[dict], costs: dict[str, Any]) -> list[Aim]:
-    """The aims, by the lines of the table's and the sensitivity's record and what the efficiency's holds."""
-    return [*of_table(Results(returns)), *of_sensitivity(sweeps), *of_efficiency(costs.get("methods", {}))]
+def judged(returns: list[dict], sweeps: list[dict], costs: dict[str, Any], battles: list[dict]) -> list[Aim]:
+    """The aims, by the lines of the table's, the sensitivity's and the battles' record and the costs."""
+    found = [*of_table(Results(returns)), *of_sensitivity(sweeps), *of_efficiency(costs.get("methods", {}))]
+    return [*found, of_battles(smax.results(battles))]
 
 
 def markdown(aims: list[Aim]) -> str:
@@ -74,15 +75,24 @@ def of_efficiency(methods: dict[str, dict[str, float]]) -> list[Aim]:
     ]
 
 
+def of_battles(found: Results) -> Aim:
+    """The aim about battles."""
+    text = "Battles: the best interquartile mean of win rates over the fourteen sets"
+    scores = {m: [found.seeds(name, m) for name in BATTLES] for m in smax.METHODS}
+    return _best(text, {m: x for m, x in scores.items() if all(map(len, x))}, smax.METHODS)
+
+
 def _best_overall(found) -> Aim:
     text = "The best interquartile mean over the twelve sets, among the main methods"
-    middles = {
-        method: interquartile_mean(scores)
-        for method in MAIN
-        if len(scores := found.normalised(list(TWINS), method)) == len(TWINS)
-    }
-    if set(middles) != set(MAIN):
-        return Aim(text, None, f"{len(middles)} of {len(MAIN)} methods have run on all twelve")
+    scores = {m: found.normalised(list(TWINS), m) for m in MAIN}
+    return _best(text, {m: x for m, x in scores.items() if len(x) == len(TWINS)}, MAIN)
+
+
+def _best(text, scores, planned) -> Aim:
+    """VGM²P's interquartile mean against every other's, once all have run on all sets."""
+    if set(scores) != set(planned):
+        return Aim(text, None, f"{len(scores)} of {len(planned)} methods have run on all sets")
+    middles = {method: interquartile_mean(x) for method, x in scores.items()}
     told = ", ".join(f"{name} {value:.2f}" for name, value in sorted(middles.items(), key=lambda x: -x[1]))
     return Aim(text, max(middles, key=middles.__getitem__) == "vgm2p", told)
 

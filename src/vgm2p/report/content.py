@@ -28,6 +28,7 @@ class Records:
     table: list[dict]
     sensitivity: list[dict]
     ablations: list[dict]
+    smax: list[dict]
     efficiency: dict[str, Any]
     clips: dict[str, bytes]
 
@@ -57,6 +58,7 @@ def records(results: Path) -> Records:
         table=read_record(results / "table.jsonl"),
         sensitivity=read_record(results / "sensitivity.jsonl"),
         ablations=read_record(results / "ablations.jsonl"),
+        smax=read_record(results / "smax.jsonl"),
         efficiency=read_json(efficiency) if efficiency.exists() else {},
         clips={path.stem: path.read_bytes() for path in sorted((results / "clips").glob("*.mp4"))},
     )
@@ -87,7 +89,7 @@ def _run(folder: Path) -> Run:
     record = read_json(folder / "experiment.json")
     try:
         experiment = experiment_from(record)
-    except (InputError, KeyError) as error:
+    except InputError as error:
         raise InputError(
             f"can't read the run in {folder} ({error}): leave it out or train it again"
         ) from error

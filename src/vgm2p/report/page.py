@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vgm2p.algorithms import CONTINUOUS
-from vgm2p.claims import ablations, aims, efficiency, sensitivity, table
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table
 from vgm2p.claims.table import FOUR, MAIN, Results
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
@@ -18,7 +18,7 @@ from vgm2p.report.content import Records, Run, curve_of, records, runs
 from vgm2p.report.figures import Dot
 from vgm2p.runs import experiment_from
 from vgm2p.stats import interquartile_mean, interval, mean_and_interval, stratified_interval
-from vgm2p.tasks import TWINS, published
+from vgm2p.tasks import BATTLES, TWINS, published, task
 
 
 def write_report(folders: list[Path], results: Path, path: Path) -> None:
@@ -39,7 +39,7 @@ def render(record: Records, own: list[Run]) -> str:
         from jinja2 import Environment, StrictUndefined
     except ModuleNotFoundError as error:
         raise InputError('a report needs: pip install "vgm2p[report]"') from error
-    room, found = files("vgm2p.report"), Results(record.table)
+    room, found, battles = files("vgm2p.report"), Results(record.table), smax.results(record.smax)
     html, css, js = (room.joinpath(f"page.{x}").read_text(encoding="utf-8") for x in ("html", "css", "js"))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -48,17 +48,20 @@ def render(record: Records, own: list[Run]) -> str:
         css=css,
         js=js,
         legend={name: figures.sample(name) for name in CONTINUOUS},
-        aims=aims.judged(record.table, record.sensitivity, record.efficiency) if record.table else [],
+        aims=aims.judged(record.table, record.sensitivity, record.efficiency, record.smax)
+        if record.table
+        else [],
         scores=_scores(found),
         tables=_tables(found),
+        battles=_battles(battles),
         curves=_curves(found),
         sweeps=_sweeps(record.sensitivity),
         efficiency=_efficiency(record.efficiency, found),
         ablations=ablations.rows(record.ablations) if record.ablations else [],
         ablation_sets=[name.removeprefix("twin/") for name in sensitivity.SETS],
         clips=_clips(record.clips),
-        cells=_cells(found),
-        missing=[x for x in table.cells() if found.lines and (x.experiment.task, x.name) not in found.lines],
+        cells=_cells(found) + _cells(battles, scale=100),
+        missing=_missing(table.cells(), found) + _missing(smax.cells(), battles),
         runs=own,
         run_curves={run.folder: _run_curve(run) for run in own if run.curve},
         origins=_origins(record, own),
@@ -111,9 +114,23 @@ def _tables(found) -> list[dict[str, Any]]:
     ]
 
 
-def _row(found, name, methods) -> dict[str, Any]:
+def _battles(found) -> list[dict[str, Any]]:
+    """Battles won, in percent, where any method has run; which methods' interquartile mean is what."""
+    if not found.lines:
+        return []
+    names, methods = [name for name in BATTLES if found.data(name)], list(smax.METHODS)
+    rows = [_row(found, name, methods, scale=100) for name in names]
+    return [{"title": "Battles won, in percent", "methods": methods, "rows": rows}]
+
+
+def _missing(cells, found) -> list[Any]:
+    """What of a grid that has begun is not on record."""
+    return [cell for cell in cells if found.lines and (cell.experiment.task, cell.name) not in found.lines]
+
+
+def _row(found, name, methods, scale=1) -> dict[str, Any]:
     """One set: every method's mean and interval; which is best, and whose interval reaches the best's."""
-    seeds = {m: found.seeds(name, m) for m in methods}
+    seeds = {m: scale * found.seeds(name, m) for m in methods}
     means = {m: float(s.mean()) for m, s in seeds.items() if len(s)}
     best = max(means, key=means.__getitem__, default=None)
     floor = interval(seeds[best])[0] if best else np.nan
@@ -127,8 +144,22 @@ def _row(found, name, methods) -> dict[str, Any]:
         }
         for m, s in seeds.items()
     ]
-    told = {"set": name.removeprefix("twin/"), "data": found.data(name), "published": published(name)}
-    return told | {"cells": cells}
+    return {"set": _short(name), "data": _data(found.data(name)), "cells": cells} | (
+        {"published": published(name)} if task(name).published else {}
+    )
+
+
+def _short(name) -> str:
+    return name.split("/")[1]
+
+
+def _data(line) -> tuple[float, str] | None:
+    """(what sorts, what is shown) of a set's data: returns, or battles won in percent."""
+    if line is None:
+        return None
+    if "data_win_rate" in line:
+        return line["data_win_rate"], f"{100 * line['data_win_rate']:.0f}"
+    return line["data_mean"], f"{line['data_mean']:.0f} ± {line['data_std']:.0f}"
 
 
 def _curves(found) -> list[dict[str, Any]]:
@@ -193,14 +224,14 @@ def _clips(clips: dict[str, bytes]) -> list[tuple[str, str]]:
     return [(n, "data:video/mp4;base64," + base64.b64encode(film).decode()) for n, film in clips.items()]
 
 
-def _cells(found) -> list[dict[str, Any]]:
+def _cells(found, scale=1) -> list[dict[str, Any]]:
     """Where each number of the tables comes from."""
     return [
         {
-            "set": name.removeprefix("twin/"),
+            "set": _short(name),
             "method": method,
             "command": command(experiment_from(lines[0]["experiment"])),
-            "seeds": ", ".join(f"{np.mean(line['returns']):.0f}" for line in lines),
+            "seeds": ", ".join(f"{scale * found.score(line['returns']):.0f}" for line in lines),
             "seconds": np.mean([line["seconds"] for line in lines]),
         }
         for (name, method), lines in found.lines.items()
@@ -209,7 +240,7 @@ def _cells(found) -> list[dict[str, Any]]:
 
 def _origins(record, own) -> list[tuple[str, str, int]]:
     """(device, versions in words, how many training seeds or runs) of everything on the page."""
-    lines = [*record.table, *record.sensitivity, *record.ablations]
+    lines = [*record.table, *record.sensitivity, *record.ablations, *record.smax]
     lines += [record.efficiency] if record.efficiency else []
     told = [(line["device"], line["versions"]) for line in lines]
     told += [(run.device, run.versions) for run in own]
