@@ -14,7 +14,7 @@ FIRST_EPISODE = 1_000_000  # reset seeds of evaluations: below all those of our 
 def evaluate(policy: Policy, task: Task, episodes: int = 32, seed: int = 0) -> list[Episodes]:
     """`episodes` episodes for each training seed of `policy`, all side by side; one result per seed.
 
-    Every seed plays the same initial states, with its own noise; `seed` chooses both.
+    Every training seed plays initial states of its own, with its own noise; `seed` chooses both.
     """
     seeds = len(policy.seeds)
     env = policy.env(task, seeds * episodes)

@@ -236,10 +236,11 @@ def check_shared_noise(shared_noise: bool, steps: int) -> None:
         )
 
 
-def redraw(batch: Transition, index: Int[Array, "rows n"]) -> Transition:
-    """The batch with each agent's rows of what a policy learns from."""
-    legal = None if batch.legal is None else take_rows(batch.legal, index)
-    return batch._replace(obs=take_rows(batch.obs, index), action=take_rows(batch.action, index), legal=legal)
+def redraw(batch: Transition, index: Int[Array, "rows n"], lead: int = 0) -> Transition:
+    """What a policy learns from: the batch's `lead` first rows, then each agent's rows of the index."""
+    take = lambda x: jnp.concatenate([x[:lead], take_rows(x, index)])  # noqa: E731
+    legal = None if batch.legal is None else take(batch.legal)
+    return batch._replace(obs=take(batch.obs), action=take(batch.action), legal=legal)
 
 
 def _clip_fields(grads, longest):

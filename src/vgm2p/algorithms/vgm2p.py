@@ -167,28 +167,21 @@ class VGM2P:
         pick_key, draw_key, strength_key = jax.random.split(key, 3)
         rows = len(good) // self.pool
         null, anchors, guided = self._layout(rows)
-        index = pick(
-            good | self.negatives, rows - null, pick_key, None if self.shared_noise else batch.acting
-        )
-        drawn = redraw(batch, index)
-        obs, action = (
-            jnp.concatenate([x[:null], y]) for x, y in ((batch.obs, drawn.obs), (batch.action, drawn.action))
-        )
-        acting = batch.acting
-        if acting is not None:
-            acting = jnp.concatenate([acting[:null], jnp.take_along_axis(acting, index, axis=0)])
+        acting = None if self.shared_noise else batch.acting  # a joint flow has the team's rows
+        index = pick(good | self.negatives, rows - null, pick_key, acting)
+        drawn = redraw(batch, index, lead=null)
         label = jnp.where(jnp.take_along_axis(good, index, axis=0) | (not self.negatives), 1.0, -1.0)
         label = jnp.concatenate([jnp.zeros((null, label.shape[1])), label])
         strength = jnp.where(label > 0, self._strengths(label.shape, guided, strength_key), 1.0)
         condition = encode(label, strength)
-        sample = self.flow.draw(action, draw_key, together=self.shared_noise)
+        sample = self.flow.draw(drawn.action, draw_key, together=self.shared_noise)
         asked = slice(guided.start, None if self.flow.tangent == "ema" else guided.stop)
-        v_good, v_any = _slow_velocities(slow, sample, obs, condition, asked, guided)
+        v_good, v_any = _slow_velocities(slow, sample, drawn.obs, condition, asked, guided)
         v, w = sample.v[guided], strength[guided]
         target = sample.v.at[guided].set(flows.guided_velocity(v, v_good[: len(v)], v_any, w))
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
         tangent = v_good[anchors - asked.start :]
-        return self.flow.loss(field, sample, (obs, condition), target, tangent, acting)
+        return self.flow.loss(field, sample, (drawn.obs, condition), target, tangent, drawn.acting)
 
     def act(
         self,
@@ -217,8 +210,8 @@ class VGM2P:
         row = jnp.arange(shape[0])[:, None]
         drawn = self.guidance
         if self.guidance_max:
-            shape_drawn = (shape[0], 1) if self.shared_noise else shape
-            drawn = jnp.exp(jax.random.uniform(key, shape_drawn, maxval=jnp.log(self.guidance_max)))
+            each = (shape[0], 1) if self.shared_noise else shape
+            drawn = jnp.exp(jax.random.uniform(key, each, maxval=jnp.log(self.guidance_max)))
         return jnp.where((guided.start <= row) & (row < guided.stop), drawn, jnp.ones(shape))
 
 

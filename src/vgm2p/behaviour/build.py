@@ -40,7 +40,7 @@ class Recipe:
 
 BATTLE_ITERATIONS = {
     "3m": 200,
-    "8m": 300,
+    "8m": 800,
     "2s3z": 300,
     "5m_vs_6m": 600,
     "smacv2_5_units": 600,
