@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vgm2p.behaviour.ladder import enclose, fit_shares, play_wave, save_actor
-from vgm2p.behaviour.ppo import PPO, Actor, train
+from vgm2p.behaviour.ppo import PPO, Actor, Learner, train
 from vgm2p.data.card import versions
 from vgm2p.data.store import write_json
 from vgm2p.tasks import TASKS, TEAMS, reference
@@ -36,6 +36,7 @@ class Recipe:
     measured: int = 128
     steady: bool = False
     trainings: tuple[PPO, ...] = (PPO(),)
+    easier: tuple[tuple[str, int], ...] = ()  # scenarios to go through first, and for how many iterations
 
 
 BATTLE_ITERATIONS = {
@@ -98,16 +99,29 @@ def _told(measure):
 
 
 def _train(where, recipe, ppo, say) -> list[tuple[int, Actor]]:
+    first = _climb(recipe, ppo, say)
     env = where.make_env(ppo.copies)
     candidates = []
     latest = float("nan")  # a robot's episodes of 1000 steps do not end in every iteration
-    for iteration, actor, score in train(env, ppo, recipe.iterations, recipe.seed):
+    for iteration, learner, score in train(env, ppo, recipe.iterations, recipe.seed, first):
         latest = score if score == score else latest
         if iteration % recipe.every == 0 or iteration == recipe.iterations - 1:
-            candidates.append((iteration, actor))
+            candidates.append((iteration, learner.actor))
             say(f"iteration {iteration:3d} of {recipe.iterations}: return {latest:.2f}")
     env.close()
     return candidates
+
+
+def _climb(recipe, ppo, say) -> Learner | None:
+    """What is learned on the easier scenarios, one after the other."""
+    learned = None
+    for scenario, iterations in recipe.easier:
+        from vgm2p.envs.smax import SmaxVec  # an extra that robots do without
+
+        env = SmaxVec(scenario, ppo.copies)
+        _, learned, score = list(train(env, ppo, iterations, recipe.seed, learned))[-1]
+        say(f"{scenario}: {iterations} iterations, return {score:.2f}")
+    return learned
 
 
 def _measure(where, actors, episodes) -> list[dict[str, float]]:

@@ -85,7 +85,9 @@ class PPO:
     initial_std: float = 0.4  # from 1.0, HalfCheetah and Hopper stay on the way for long
 
 
-class _Learner(NamedTuple):
+class Learner(NamedTuple):
+    """What PPO has learned."""
+
     actor: Actor
     critic: MLP
     scale: tuple[Float[Array, " s"], Float[Array, " s"]]  # mean and std of the states that the critic sees
@@ -116,8 +118,10 @@ class _Moments:
         self.mean, self.var, self.count = self.mean + shift * count / total, spread / total, total
 
 
-def train(env: VecEnv, config: PPO, iterations: int, seed: int):
-    """Train on `env`; yields (iteration, actor, mean return of the episodes that ended) each time.
+def train(env: VecEnv, config: PPO, iterations: int, seed: int, first: Learner | None = None):
+    """Train on `env`; yields (iteration, learner, mean return of the episodes that ended) each time.
+
+    first: what another training has learned, to go on from.
 
     While learning, a robot's actions are clipped before they are sent, so their noise costs no more than the
     motors can take and exploration stays alive; the data are rolled out unclipped (`ladder.roll_out`).
@@ -125,6 +129,7 @@ def train(env: VecEnv, config: PPO, iterations: int, seed: int):
     sight = env.reset(seed)
     optimiser = _optimiser(config, iterations)
     learner = _init(env, sight, config, optimiser, jax.random.key(seed))
+    learner = learner if first is None else first._replace(opt=learner.opt)
     seen, states, returns = _Moments(learner.actor.mean.shape), _Moments(sight.state.shape[1:]), _Moments(())
     running_return, score = np.zeros(env.copies), np.zeros(env.copies)
     for iteration in range(iterations):
@@ -153,7 +158,7 @@ def train(env: VecEnv, config: PPO, iterations: int, seed: int):
             sight = env.restart(ended)
         rollout = jax.tree.map(lambda *x: _on_device(np.stack(x)), *rows)
         learner = _improve(learner, rollout, key, config=config, optimiser=optimiser)
-        yield iteration, learner.actor, float(np.mean(finished)) if finished else float("nan")
+        yield iteration, learner, float(np.mean(finished)) if finished else float("nan")
 
 
 def _on_device(x):
@@ -173,7 +178,7 @@ def _init(env, sight, config, optimiser, key):
     log_std = None if env.choices else jnp.full(outputs, math.log(config.initial_std))
     actor = Actor(net, log_std, jnp.zeros(inputs), jnp.ones(inputs))
     scale = (jnp.zeros(sight.state.shape[-1]), jnp.ones(sight.state.shape[-1]))
-    return _Learner(actor, critic, scale, optimiser.init(((net, log_std), critic)))
+    return Learner(actor, critic, scale, optimiser.init(((net, log_std), critic)))
 
 
 def _optimiser(config, iterations):
@@ -257,4 +262,4 @@ def _improve(learner, rollout, key, *, config, optimiser):
     batches = orders.reshape(-1, config.minibatch)
     (params, opt), _ = jax.lax.scan(update, (params, learner.opt), batches)
     (net, log_std), critic = params
-    return _Learner(Actor(net, log_std, actor.mean, actor.std), critic, learner.scale, opt)
+    return Learner(Actor(net, log_std, actor.mean, actor.std), critic, learner.scale, opt)
