@@ -7,15 +7,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from vgm2p.behaviour.ladder import enclose, fit_shares, play_wave, save_actor
-from vgm2p.behaviour.ppo import PPO, Actor, Learner, train
+from vgm2p.behaviour.ppo import PPO, Actor, train
 from vgm2p.data.card import versions
 from vgm2p.data.store import write_json
 from vgm2p.tasks import TASKS, TEAMS, reference
 
 ROLLED = ("expert", "medium", "medium-replay")  # medium-expert is a union
 WIN_RATES = {"good": 0.9, "medium": 0.5, "poor": 0.05}  # what a battle's tiers aim at
+RETURN_SHARES = {"good": 1.0, "medium": 0.8, "poor": 0.5}  # and where hardly a battle is ever won
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,6 @@ class Recipe:
     measured: int = 128
     steady: bool = False
     trainings: tuple[PPO, ...] = (PPO(),)
-    easier: tuple[tuple[str, int], ...] = ()  # scenarios to go through first, and for how many iterations
 
 
 BATTLE_ITERATIONS = {
@@ -99,29 +101,16 @@ def _told(measure):
 
 
 def _train(where, recipe, ppo, say) -> list[tuple[int, Actor]]:
-    first = _climb(recipe, ppo, say)
     env = where.make_env(ppo.copies)
     candidates = []
     latest = float("nan")  # a robot's episodes of 1000 steps do not end in every iteration
-    for iteration, learner, score in train(env, ppo, recipe.iterations, recipe.seed, first):
+    for iteration, actor, score in train(env, ppo, recipe.iterations, recipe.seed):
         latest = score if score == score else latest
         if iteration % recipe.every == 0 or iteration == recipe.iterations - 1:
-            candidates.append((iteration, learner.actor))
+            candidates.append((iteration, actor))
             say(f"iteration {iteration:3d} of {recipe.iterations}: return {latest:.2f}")
     env.close()
     return candidates
-
-
-def _climb(recipe, ppo, say) -> Learner | None:
-    """What is learned on the easier scenarios, one after the other."""
-    learned = None
-    for scenario, iterations in recipe.easier:
-        from vgm2p.envs.smax import SmaxVec  # an extra that robots do without
-
-        env = SmaxVec(scenario, ppo.copies)
-        _, learned, score = list(train(env, ppo, iterations, recipe.seed, learned))[-1]
-        say(f"{scenario}: {iterations} iterations, return {score:.2f}")
-    return learned
 
 
 def _measure(where, actors, episodes) -> list[dict[str, float]]:
@@ -140,20 +129,27 @@ def _measure(where, actors, episodes) -> list[dict[str, float]]:
 
 
 def _choose_battle(measures, recipe) -> list[int]:
-    """Candidates nearest to each tier's win rate, and to evenly spaced ones up to the best."""
-    wins = np.array([m["win_rate"] for m in measures])
-    wanted = [*np.linspace(0, wins.max(), recipe.rungs), *WIN_RATES.values()]
-    return sorted(
-        {int(np.abs(wins - x).argmin()) for x in wanted}, key=lambda i: (wins[i], measures[i]["mean"])
-    )
+    """Candidates nearest to evenly spaced skills up to the best, and to each tier's."""
+    skill, goals = _skill(measures)
+    wanted = [*np.linspace(skill.min(), skill.max(), recipe.rungs), *goals.values()]
+    nearest = {int(np.abs(skill - x).argmin()) for x in wanted}
+    return sorted(nearest, key=lambda i: (skill[i], measures[i]["mean"]))
 
 
 def _battle_tiers(rungs, team) -> dict[str, dict[str, float]]:
-    """Good, medium and poor: the rung nearest to the win rate; replay: all rungs alike."""
+    """Good, medium and poor: the rung nearest to the tier's skill; replay: all rungs alike."""
     if team.startswith("smacv2"):
         return {"replay": {rung["file"]: round(1 / len(rungs), 3) for rung in rungs}}
-    nearest = lambda rate: min(rungs, key=lambda rung: abs(rung["win_rate"] - rate))  # noqa: E731
-    return {tier: {nearest(rate)["file"]: 1.0} for tier, rate in WIN_RATES.items()}
+    skill, goals = _skill(rungs)
+    return {tier: {rungs[int(np.abs(skill - x).argmin())]["file"]: 1.0} for tier, x in goals.items()}
+
+
+def _skill(measures) -> tuple[Float[ndarray, " k"], dict[str, float]]:
+    """How good each policy is, and each tier's goal: win rates, or returns where not even half is won."""
+    wins, returns = (np.array([m[key] for m in measures]) for key in ("win_rate", "mean"))
+    if wins.max() >= WIN_RATES["medium"]:
+        return wins, WIN_RATES
+    return returns, {tier: share * returns.max() for tier, share in RETURN_SHARES.items()}
 
 
 def _choose(measures, published, recipe) -> list[int]:

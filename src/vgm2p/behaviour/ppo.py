@@ -85,9 +85,7 @@ class PPO:
     initial_std: float = 0.4  # from 1.0, HalfCheetah and Hopper stay on the way for long
 
 
-class Learner(NamedTuple):
-    """What PPO has learned."""
-
+class _Learner(NamedTuple):
     actor: Actor
     critic: MLP
     scale: tuple[Float[Array, " s"], Float[Array, " s"]]  # mean and std of the states that the critic sees
@@ -118,10 +116,8 @@ class _Moments:
         self.mean, self.var, self.count = self.mean + shift * count / total, spread / total, total
 
 
-def train(env: VecEnv, config: PPO, iterations: int, seed: int, first: Learner | None = None):
-    """Train on `env`; yields (iteration, learner, mean return of the episodes that ended) each time.
-
-    first: what another training has learned, to go on from.
+def train(env: VecEnv, config: PPO, iterations: int, seed: int):
+    """Train on `env`; yields (iteration, actor, mean return of the episodes that ended) each time.
 
     While learning, a robot's actions are clipped before they are sent, so their noise costs no more than the
     motors can take and exploration stays alive; the data are rolled out unclipped (`ladder.roll_out`).
@@ -129,7 +125,6 @@ def train(env: VecEnv, config: PPO, iterations: int, seed: int, first: Learner |
     sight = env.reset(seed)
     optimiser = _optimiser(config, iterations)
     learner = _init(env, sight, config, optimiser, jax.random.key(seed))
-    learner = learner if first is None else first._replace(opt=learner.opt)
     seen, states, returns = _Moments(learner.actor.mean.shape), _Moments(sight.state.shape[1:]), _Moments(())
     running_return, score = np.zeros(env.copies), np.zeros(env.copies)
     for iteration in range(iterations):
@@ -158,7 +153,7 @@ def train(env: VecEnv, config: PPO, iterations: int, seed: int, first: Learner |
             sight = env.restart(ended)
         rollout = jax.tree.map(lambda *x: _on_device(np.stack(x)), *rows)
         learner = _improve(learner, rollout, key, config=config, optimiser=optimiser)
-        yield iteration, learner, float(np.mean(finished)) if finished else float("nan")
+        yield iteration, learner.actor, float(np.mean(finished)) if finished else float("nan")
 
 
 def _on_device(x):
@@ -178,7 +173,7 @@ def _init(env, sight, config, optimiser, key):
     log_std = None if env.choices else jnp.full(outputs, math.log(config.initial_std))
     actor = Actor(net, log_std, jnp.zeros(inputs), jnp.ones(inputs))
     scale = (jnp.zeros(sight.state.shape[-1]), jnp.ones(sight.state.shape[-1]))
-    return Learner(actor, critic, scale, optimiser.init(((net, log_std), critic)))
+    return _Learner(actor, critic, scale, optimiser.init(((net, log_std), critic)))
 
 
 def _optimiser(config, iterations):
@@ -262,4 +257,4 @@ def _improve(learner, rollout, key, *, config, optimiser):
     batches = orders.reshape(-1, config.minibatch)
     (params, opt), _ = jax.lax.scan(update, (params, learner.opt), batches)
     (net, log_std), critic = params
-    return Learner(Actor(net, log_std, actor.mean, actor.std), critic, learner.scale, opt)
+    return _Learner(Actor(net, log_std, actor.mean, actor.std), critic, learner.scale, opt)

@@ -23,12 +23,7 @@ from vgm2p.types import Sight
 _unheard = io.StringIO()
 with patch.multiple(sys, stdout=_unheard, __stdout__=_unheard):  # JaxMARL prints on import, and sets stdout
     from jaxmarl.environments.smax import HeuristicEnemySMAX, map_name_to_scenario
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO, Scenario, register_scenario
-
-# Stairs to 5m_vs_6m, of its sizes: of the enemy's six marines, two and one are zerglings.
-for _zerglings in (2, 1):
-    _units = jnp.array([0] * (11 - _zerglings) + [4] * _zerglings, jnp.uint8)
-    register_scenario(f"5m_vs_{6 - _zerglings}m{_zerglings}z", Scenario(_units, 5, 6, False, False))
+    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
 SCENARIOS = tuple(MAP_NAME_TO_SCENARIO)
 HORIZON = 100
