@@ -17,7 +17,7 @@ check: .venv/ready  ## lint and types
 report: .venv/ready  ## the page of the committed results
 	$(BIN)/vgm2p report -o build/report.html
 
-tables: .venv/ready  ## put the records' tables into docs/results.md
+tables: .venv/ready  ## put the records' tables into docs/
 	$(BIN)/python docs/tables.py
 
 picture: report  ## the head of the page, for the README; needs Debian's chromium

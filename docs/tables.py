@@ -1,4 +1,4 @@
-"""Put the records' tables into docs/results.md, between their marks: python docs/tables.py"""
+"""Put the records' tables into the pages that show them, between their marks: python docs/tables.py"""
 
 import re
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from vgm2p.report.content import records
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
+PAGES = (ROOT / "docs/results.md", ROOT / "docs/battles.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     "aims": lambda: aims.markdown(_aims()),
     "smax": lambda: smax.tables(RESULTS / "smax.jsonl"),
@@ -33,5 +34,5 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    path = ROOT / "docs/results.md"
-    path.write_text(filled(path.read_text()))
+    for path in PAGES:
+        path.write_text(filled(path.read_text()))
