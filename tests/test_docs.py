@@ -22,6 +22,7 @@ from vgm2p.types import Spec
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+CLAIMS = (table, sensitivity, ablations, smax)
 SMALLER = {"100000": "3000", "5000": "20", "5_000": "20", "episodes=32": "episodes=1"}
 
 
@@ -70,9 +71,7 @@ def test_tables_of_results_come_from_the_records():
         assert path.read_text() == tables["filled"](path.read_text()), "run: make tables"
 
 
-@pytest.mark.parametrize(
-    "claim", [table, sensitivity, ablations, smax], ids=lambda c: c.__name__.split(".")[-1]
-)
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__.split(".")[-1])
 def test_records_were_made_with_the_settings_in_the_code(claim):
     """Every line's full settings are those of its cell today; a changed default calls for a new record.
 
