@@ -154,7 +154,7 @@ class Play:
 
         where = task(read_json(self.run_folder / "experiment.json")["task"])
         earned = film(load_policy(self.run_folder), where, self.video, self.seed, self.seconds)
-        out.print(f"wrote {self.video}: return {earned:.0f} in the part that is shown")
+        out.print(f"wrote {self.video}: return {_number(earned)} in the part that is shown")
 
 
 @dataclass
@@ -168,7 +168,8 @@ class DataList:
 
         table = Table(title=f"datasets in {home()}")
         for heading in ("id", "published mean ± sd", "ours", "won", "transitions"):
-            table.add_column(heading, justify="left" if heading == "id" else "right")
+            is_id = heading == "id"
+            table.add_column(heading, justify="left" if is_id else "right", no_wrap=is_id)
         for name, task in TASKS.items():
             path = home() / name / "card.json"
             card = read_json(path) if path.exists() else None
@@ -314,7 +315,7 @@ class Demo:
         experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds)
         train(experiment, self.out)
         earned = film(load_policy(self.out), where, self.out / "team.mp4")
-        out.print(f"film: {self.out / 'team.mp4'} (return {earned:.0f} in the part that is shown)")
+        out.print(f"film: {self.out / 'team.mp4'} (return {_number(earned)} in the part that is shown)")
 
 
 def train(experiment, folder: Path) -> None:
@@ -368,7 +369,7 @@ def _score_text(episodes) -> str:
 
 
 def _number(value: float) -> str:
-    """A return: robots' in whole numbers, battles' (at most 2) with two decimals."""
+    """A return: whole numbers, with two decimals where they are small, as in battles (at most 2)."""
     return f"{value:.{0 if abs(value) > 20 else 2}f}"
 
 
@@ -393,7 +394,7 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
 
 
 def _returns_text(mean: float, std: float) -> str:
-    return f"{_number(mean)} ± {_number(std)}"
+    return f"{_number(mean)} ± {std:.{0 if abs(mean) > 20 else 2}f}"
 
 
 Data = (
