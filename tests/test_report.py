@@ -378,6 +378,18 @@ def test_a_column_head_sorts_its_table_both_ways_by_keyboard(browser, page):
 
 
 @pytest.mark.browser
+def test_a_column_of_words_sorts_from_a_to_z_first(browser, page):
+    tab, _ = opened(browser, page)
+    sorted_table = tab.locator("#tables table").first
+    head = sorted_table.locator("thead th").first
+    for direction in ("ascending", "descending"):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == direction
+        found = sorted_table.locator("tbody th").all_text_contents()
+        assert found == sorted(found, reverse=direction == "descending")
+
+
+@pytest.mark.browser
 def test_a_number_takes_its_reader_to_its_command(browser, page):
     from playwright.sync_api import expect
 

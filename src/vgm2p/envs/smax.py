@@ -59,7 +59,7 @@ class SmaxVec:
     @property
     def won(self) -> Bool[ndarray, " copies"]:
         """Which copies have won their latest episode."""
-        return self._won
+        return self._won.copy()
 
     def reset(self, seed: int) -> Sight:
         """Start every copy."""
