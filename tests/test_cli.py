@@ -149,3 +149,9 @@ def test_marl_evals_form_says_what_it_holds(tmp_path, capsys):
 def test_tables_of_a_record_are_printed(capsys):
     main(["claims", "table", "--table-only", "--record", str(ROOT / "results/table.jsonl")])
     assert "| 3hopper-medium | 703 ± 76 |" in capsys.readouterr().out
+
+
+def test_a_mistyped_robot_or_scenario_names_the_nearest(capsys, tmp_path):
+    error = fails(["behaviour", "train", "2s3y", "--out", str(tmp_path)], capsys)
+    assert "unknown robot or scenario '2s3y'" in error
+    assert "2s3z" in error

@@ -207,3 +207,5 @@ class Playback:
 def test_a_team_that_sees_all_remembers_nothing():
     with pytest.raises(InputError, match="history 2: these agents see the whole state"):
         TeamView.of(Sight(np.zeros((4, 2))), 2, history=2)
+    with pytest.raises(InputError, match="history 0 must be at least 1"):
+        TeamView.of(Sight(np.zeros((4, 2))), 2, history=0)

@@ -65,6 +65,11 @@ class Sampling(NamedTuple):
     habit: int = 0  # first steps of an episode whose mean action tells which team acts
 
 
+def had_choice(legal: Bool[Array, "*b n a"]) -> Bool[Array, "*b n"]:
+    """Which agents had more than one legal choice: not the dead, who may only wait."""
+    return legal.sum(-1) > 1
+
+
 class Transition(NamedTuple):
     """One step of the team, or a look-ahead of several (`Replay.sample`)."""
 
@@ -83,8 +88,8 @@ class Transition(NamedTuple):
 
     @property
     def acting(self) -> Bool[Array, "*b n"] | None:
-        """Which agents had a choice: not the dead, who may only wait. None: all had."""
-        return None if self.legal is None else self.legal.sum(-1) > 1
+        """Which agents had a choice. None: all had."""
+        return None if self.legal is None else had_choice(self.legal)
 
 
 class TrainState(NamedTuple):

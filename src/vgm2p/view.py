@@ -42,6 +42,8 @@ class TeamView(eqx.Module):
 
         history: how many of its own observations an agent sees. InputError if it has none of its own.
         """
+        if history < 1:
+            raise InputError(f"history {history} must be at least 1: the current observation counts")
         if history > 1 and sight.obs is None:
             raise InputError(f"history {history}: these agents see the whole state, and need 1")
         own = () if sight.obs is None else _moments(sight.obs.reshape(-1, sight.obs.shape[-1]))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
-from vgm2p.nets import MLP, mean
+from vgm2p.nets import MLP, masked, mean
 from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
 
 
@@ -72,8 +72,8 @@ def log_likelihood(spec: Spec, policy: MLP, batch: Transition) -> Float[Array, "
 
 def log_probability(logits: Float[Array, "b n a"], batch: Transition) -> Float[Array, "b n"]:
     """Of each agent's logged choice, among the legal ones."""
-    logits = logits if batch.legal is None else jnp.where(batch.legal, logits, -1e9)
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), batch.action.argmax(-1)[..., None], -1)[..., 0]
+    log_p = jax.nn.log_softmax(masked(logits, batch.legal))
+    return jnp.take_along_axis(log_p, batch.action.argmax(-1)[..., None], -1)[..., 0]
 
 
 def gaussian(policy: MLP, obs: Float[Array, "*b n o"]) -> tuple[Float[Array, "*b n a"], ...]:

@@ -14,6 +14,7 @@ from vgm2p.behaviour.ladder import enclose, fit_shares, play_wave, save_actor
 from vgm2p.behaviour.ppo import PPO, Actor, train
 from vgm2p.data.card import versions
 from vgm2p.data.store import write_json
+from vgm2p.errors import unknown
 from vgm2p.tasks import TASKS, TEAMS, reference
 
 ROLLED = ("expert", "medium", "medium-replay")  # medium-expert is a union
@@ -70,6 +71,8 @@ RECIPES |= {
 
 def build(body: str, out: Path, say: Callable[[str], Any] = print) -> dict:
     """Train and write the ladder of a robot or scenario into `out`; returns its card. Takes some minutes."""
+    if body not in RECIPES:
+        raise unknown("robot or scenario", body, RECIPES)
     recipe, team = RECIPES[body], next(name for name, team in TEAMS.items() if team.body == body)
     where = next(task for task in TASKS.values() if task.team == team)
     candidates = [c for ppo in recipe.trainings for c in _train(where, recipe, ppo, say)]

@@ -20,8 +20,8 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.envs.env import VecEnv
-from vgm2p.nets import MLP, mean
-from vgm2p.types import Sight
+from vgm2p.nets import MLP, masked, mean
+from vgm2p.types import Sight, had_choice
 
 
 class Actor(eqx.Module):
@@ -55,11 +55,6 @@ def inputs_of(sight: Sight) -> Float[Array, "*b i"]:
     n = sight.obs.shape[-2]
     ids = jnp.broadcast_to(jnp.eye(n), (*sight.obs.shape[:-1], n))
     return jnp.concatenate([sight.obs, ids], -1, dtype=jnp.float32)
-
-
-def masked(logits: Float[Array, "*b c"], legal: Bool[Array, "*b c"] | None) -> Float[Array, "*b c"]:
-    """Logits that no illegal choice has a chance of."""
-    return logits if legal is None else jnp.where(legal, logits, -1e9)
 
 
 @dataclass(frozen=True)
@@ -241,7 +236,7 @@ def _improve(learner, rollout, key, *, config, optimiser):
         ratio = jnp.exp(log_p - old)
         clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
         policy = -jnp.minimum(ratio * adv, clipped * adv) - config.entropy * entropy
-        acting = None if legal is None else legal.sum(-1) > 1
+        acting = None if legal is None else had_choice(legal)
         gap = critic(state)[..., 0] - target
         return mean(policy, acting) + config.value_weight * jnp.square(gap).mean()
 

@@ -105,4 +105,5 @@ def _roll(task, transitions, seed, threads, tick) -> list[Episode]:
 
 def _first_seed(seed, tier, rung):
     """A reset seed far from every other (seed, tier, rung)'s, and above those of evaluations."""
-    return ((seed * 4 + tier) * 100 + rung + 1) * 10_000_000
+    tiers = 4  # of every suite
+    return ((seed * tiers + tier) * 100 + rung + 1) * 10_000_000

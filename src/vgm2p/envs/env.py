@@ -81,18 +81,18 @@ class Remembering:
         sight = self.env.reset(seed)
         obs = np.asarray(sight.obs)
         self._seen = np.zeros((self.history, *obs.shape), obs.dtype)
-        return self._remember(sight, np.zeros(self.copies, bool))
+        return self._shown(sight)
 
     def step(self, action: ndarray) -> Step:
         """Advance the running copies."""
         sight, *rest = self.env.step(action)
-        return self._remember(sight, np.ones(self.copies, bool)), *rest
+        self._seen = np.roll(self._seen, 1, axis=0)
+        return self._shown(sight), *rest
 
     def restart(self, where: Bool[ndarray, " copies"]) -> Sight:
         """Start an episode in the copies of `where`, with nothing to remember."""
         sight = self.env.restart(where)
         self._seen[:, where] = 0
-        self._seen[0] = sight.obs
         return self._shown(sight)
 
     def picture(self, size: int) -> UInt8[ndarray, "size size 3"]:
@@ -103,12 +103,8 @@ class Remembering:
         """Free what the environment holds."""
         self.env.close()
 
-    def _remember(self, sight, moved):
-        self._seen[:, moved] = np.roll(self._seen[:, moved], 1, axis=0)
-        self._seen[0] = sight.obs
-        return self._shown(sight)
-
     def _shown(self, sight):
+        self._seen[0] = sight.obs
         newest_first = np.moveaxis(self._seen, 0, 2)  # [copies, n, history, o]
         return sight._replace(obs=newest_first.reshape(*newest_first.shape[:2], -1))
 
