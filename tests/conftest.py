@@ -26,3 +26,10 @@ def hopper(data_home) -> str:
     """The id of a small hopper dataset that exists."""
     twin.make(task("twin/3hopper-medium"), transitions=SMALL)
     return "twin/3hopper-medium"
+
+
+@pytest.fixture(scope="session")
+def marines(data_home) -> str:
+    """The id of a small battle dataset that exists."""
+    twin.make(task("smax/3m-medium"), transitions=600)
+    return "smax/3m-medium"

@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from vgm2p.algorithms import BC, VGM2P, Fit, MeanFlowBC
-from vgm2p.data.store import read_json
+from vgm2p.data.store import read_json, read_lines
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, read_lines, run
+from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, run
 from vgm2p.tasks import task
 from vgm2p.train import NonFiniteError, advance, init, seed_keys
 from vgm2p.types import Sight

@@ -14,7 +14,7 @@ from vgm2p.envs.env import play
 from vgm2p.envs.smax import ALLY, ENEMY, SCENARIOS, STAY, SmaxVec
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, load_policy, read_lines, run
+from vgm2p.runs import Experiment, load_policy, run
 from vgm2p.tasks import BATTLES, task
 
 COPIES = 16  # one number of copies: one compilation
@@ -34,13 +34,6 @@ def at_random(rng):
 @pytest.fixture(scope="module")
 def battle():
     return SmaxVec("3m", COPIES)
-
-
-@pytest.fixture(scope="module")
-def marines(data_home) -> str:
-    """The id of a small battle dataset that exists."""
-    twin.make(task("smax/3m-medium"), transitions=600)
-    return "smax/3m-medium"
 
 
 def test_a_battle_is_jaxmarls_own(battle):
@@ -172,7 +165,7 @@ def test_a_run_on_a_battle_is_scored_again_and_filmed(marines, tmp_path, capsys)
     result = run(experiment, tmp_path)
     episodes = evaluate(load_policy(tmp_path), task(marines), 8)
     assert [float(e.wins.mean()) for e in episodes] == result["win_rate"]
-    assert read_lines(tmp_path / "evaluations.jsonl")[-1]["win_rate"] == result["win_rate"]
+    assert store.read_lines(tmp_path / "evaluations.jsonl")[-1]["win_rate"] == result["win_rate"]
     main(["evaluate", str(tmp_path), "--episodes", "8", "--seed", "0"])
     assert ", won " in capsys.readouterr().out
     main(["play", str(tmp_path), "--video", str(tmp_path / "battle.mp4")])

@@ -4,6 +4,8 @@
 >>> result = run(Experiment("twin/3hopper-medium", VGM2P()), "runs/first")  # doctest: +SKIP
 """
 
+from typing import Any
+
 from vgm2p.algorithms import (
     ALGORITHMS,
     AWR,
@@ -52,6 +54,18 @@ __all__ = [
     "evaluate",
     "interval",
     "load_policy",
+    "record",
     "run",
     "task",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`vgm2p.record` needs PettingZoo: it is imported when it is asked for."""
+    if name != "record":
+        raise AttributeError(f"module 'vgm2p' has no attribute {name!r}")
+    try:
+        from vgm2p.recording import record
+    except ModuleNotFoundError as error:
+        raise InputError('vgm2p.record needs: pip install "vgm2p[pettingzoo]"') from error
+    return record

@@ -113,14 +113,13 @@ class Evaluate:
     def run(self) -> None:
         """Play the episodes and print the score."""
         from vgm2p.evaluate import evaluate
-        from vgm2p.runs import load_policy, read_json
+        from vgm2p.runs import load_policy, run_task
         from vgm2p.stats import interval
-        from vgm2p.tasks import task
 
         asked = {"noise": self.noise, "guidance": self.guidance, "steps": self.steps}
         options = {name: value for name, value in asked.items() if value is not None}
         policy = load_policy(self.run_folder).with_options(**options)
-        where = task(read_json(self.run_folder / "experiment.json")["task"])
+        where = run_task(self.run_folder)
         episodes = evaluate(policy, where, self.episodes, self.seed)
         means = np.array([e.returns.mean() for e in episodes])
         lengths = np.concatenate([e.lengths for e in episodes]).mean()
@@ -148,11 +147,10 @@ class Play:
 
     def run(self) -> None:
         """Film one episode."""
-        from vgm2p.runs import load_policy, read_json
-        from vgm2p.tasks import task
+        from vgm2p.runs import load_policy, run_task
         from vgm2p.video import film
 
-        where = task(read_json(self.run_folder / "experiment.json")["task"])
+        where = run_task(self.run_folder)
         earned = film(load_policy(self.run_folder), where, self.video, self.seed, self.seconds)
         out.print(f"wrote {self.video}: return {_number(earned)} in the part that is shown")
 
@@ -200,11 +198,11 @@ class DataMake:
 
     def run(self) -> None:
         """Make each, with a bar."""
-        from vgm2p.tasks import BATTLES, GAMES, TASKS, TWINS, task
+        from vgm2p.tasks import BATTLES, GAMES, TASKS, TWINS, tabled
 
         suites = {"all": TASKS, "twin": TWINS, "smax": BATTLES, "toy": GAMES}
         names = [name for word in self.tasks for name in suites.get(word, [word])]
-        for where in [task(name) for name in names]:
+        for where in [tabled(name) for name in names]:
             make_data(where.id, self.transitions, self.seed, self.threads)
 
 
@@ -340,6 +338,12 @@ def train(experiment, folder: Path) -> None:
 
         result = runs.run(experiment, folder, Bar())
         bar.update(job, completed=experiment.updates)
+    if result["mean"] is None:
+        out.print(
+            f"{result['algorithm']} on {result['task']}: trained. Its data name no environment to play in; "
+            f"what they alone tell: vgm2p estimate {folder}"
+        )
+        return
     draw_run(
         f"{result['algorithm']} on {result['task']}",
         runs.read_lines(folder / "evaluations.jsonl"),
@@ -376,9 +380,9 @@ def _number(value: float) -> str:
 def make_data(name: str, transitions: int | None, seed: int, threads: int | None) -> None:
     """Make one dataset with a bar and say how near it is to the published one."""
     from vgm2p.behaviour import twin
-    from vgm2p.tasks import task
+    from vgm2p.tasks import tabled
 
-    where, began = task(name), time.monotonic()
+    where, began = tabled(name), time.monotonic()
     with _bar() as bar:
         job = bar.add_task(f"rolling out {name}", total=transitions or where.transitions, note="")
         dataset = twin.make(where, transitions, seed, threads, lambda n: bar.advance(job, n))
@@ -511,6 +515,30 @@ class Report:
 
 
 @dataclass
+class Export:
+    """Write a trained team as graphs that run where there is no JAX: one per agent, and a model card.
+
+    Example: vgm2p export runs/first --out team
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    out: Path = Path("team")
+    """Folder for the graphs, model.json and README.md."""
+    to: Literal["onnx", "stablehlo"] = "onnx"
+    """ONNX runs nearly everywhere; StableHLO is what XLA and IREE compile."""
+    seed: int | None = None
+    """Which training seed of the run; by default the first."""
+
+    def run(self) -> None:
+        """Export, check against the policy, and say where."""
+        from vgm2p.export import export
+
+        for path in export(self.run_folder, self.out, self.to, self.seed):
+            out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@dataclass
 class DataCommand:
     """List, make and show datasets."""
 
@@ -537,6 +565,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Play, subcommand("play")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[DataCommand, subcommand("data")]
     | Annotated[BehaviourCommand, subcommand("behaviour")]
     | Annotated[Claims, subcommand("claims")]

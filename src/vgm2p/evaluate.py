@@ -5,13 +5,13 @@ import jax.numpy as jnp
 
 from vgm2p.envs.env import play
 from vgm2p.policy import Policy
-from vgm2p.tasks import Task
+from vgm2p.tasks import Own, Task
 from vgm2p.types import Episodes
 
 FIRST_EPISODE = 1_000_000  # reset seeds of evaluations: below all those of our own data
 
 
-def evaluate(policy: Policy, task: Task, episodes: int = 32, seed: int = 0) -> list[Episodes]:
+def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0) -> list[Episodes]:
     """`episodes` episodes for each training seed of `policy`, all side by side; one result per seed.
 
     Every training seed plays initial states of its own, with its own noise; `seed` chooses both.

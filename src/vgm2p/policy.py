@@ -12,7 +12,7 @@ from numpy import ndarray
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.envs.env import Remembering, VecEnv
 from vgm2p.errors import InputError
-from vgm2p.tasks import Task
+from vgm2p.tasks import Own, Task
 from vgm2p.types import Params, Sight, Spec
 from vgm2p.view import TeamView
 
@@ -37,7 +37,7 @@ class Policy:
         """
         return np.asarray(_act(self.algorithm, self.spec, self.view, self.params, sight, keys))
 
-    def env(self, task: Task, copies: int, threads: int | None = None) -> VecEnv:
+    def env(self, task: Task | Own, copies: int, threads: int | None = None) -> VecEnv:
         """The task's environment, showing agents what they have learned to look at."""
         env = task.make_env(copies, threads)
         return env if self.view.history == 1 else Remembering(env, self.view.history)

@@ -4,8 +4,10 @@
     metrics.jsonl        one line per logged step: the mean of every metric since the last, per seed
     evaluations.jsonl    one line per evaluation: every episode's return, per seed
     state.safetensors    the last checkpoint of everything that training changes
+    data.json            the card of the data
     policy.safetensors   the slow parameters and the view: what `load_policy` reads
-    result.json          the last checkpoint's score with its interval, beside the data's own
+    result.json          the last checkpoint's score with its interval, beside the data's own; no score
+                         where the data name no environment
     failure.json         why it stopped, if a metric was no longer a number
 
 A run that was killed goes on from its last checkpoint and ends in the same bits.
@@ -24,17 +26,18 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from vgm2p import values
+from vgm2p.actions import Continuous, Discrete
 from vgm2p.algorithms import ALGORITHMS
 from vgm2p.algorithms.algorithm import Algorithm, Fit
 from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
-from vgm2p.data.store import read_json, read_tensors, replace_file, write_json
+from vgm2p.data.store import read_json, read_lines, read_tensors, replace_file, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy
 from vgm2p.stats import interval
-from vgm2p.tasks import task
+from vgm2p.tasks import TASKS, Own, Task, task
 from vgm2p.train import NonFiniteError, advance, check_finite, init, seed_keys
 from vgm2p.types import Episodes, Spec
 from vgm2p.view import Standardise, TeamView
@@ -87,7 +90,7 @@ def prepare(experiment: Experiment) -> Setup:
     selected = dataset if sampling.selection is None else dataset.best(sampling.selection)
     padding = 84 if where.body == "ant" else 0
     view = selected.view(experiment.standardise, padding, experiment.history)
-    spec = where.spec(view, dataset.action_dim, experiment.regress, experiment.updates)
+    spec = _spec(experiment, view, dataset.legal is not None, dataset.action_dim, where.horizon)
     return Setup(dataset, spec, view, selected.replay(view, sampling, spec.actions))
 
 
@@ -111,6 +114,8 @@ def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) ->
     setup = prepare(experiment)
     record = _record(experiment, setup)
     _claim(folder, record)
+    write_json(folder / "data.json", setup.dataset.card)
+    where = task(experiment.task)
     keys, updates = seed_keys(experiment.seeds), experiment.updates
     states, seconds = _restore(experiment, setup, folder, keys)
     (folder / "failure.json").unlink(missing_ok=True)
@@ -118,9 +123,10 @@ def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) ->
     spent = lambda: seconds + time.monotonic() - began  # noqa: E731
     while True:
         due = step > 0 and (step % experiment.eval_every == 0 or step == updates)
-        if due and step not in {line["step"] for line in read_lines(folder / "evaluations.jsonl")}:
+        scored = {line["step"] for line in read_lines(folder / "evaluations.jsonl")}
+        if due and where.has_env and step not in scored:
             policy = Policy(experiment.algorithm, setup.spec, setup.view, states.target, experiment.seeds)
-            _score(policy, experiment, step, folder, watcher)
+            _score(policy, where, experiment.eval_episodes, step, folder, watcher)
         if step == updates:
             break
         chunk = min(updates - step, *(b - step % b for b in (experiment.log_every, experiment.eval_every)))
@@ -161,23 +167,10 @@ def load_policy(folder: Path | str) -> Policy:
     mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors))
     sizes = (record["agents"], experiment.standardise, record["padding"], experiment.history)
     view = TeamView(mean, std, tuple(own), *sizes)
-    spec = task(experiment.task).spec(view, record["action_dim"], experiment.regress, experiment.updates)
+    spec = _spec(experiment, view, *(record[name] for name in ("discrete", "action_dim", "horizon")))
     skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, spec, k), seed_keys(experiment.seeds))
     params = _unflatten(skeleton.target, tensors, "params", folder / "policy.safetensors")
     return Policy(experiment.algorithm, spec, view, params, experiment.seeds)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file; none if it is missing. A line cut by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
 
 
 def changed_fields(config: Any) -> dict[str, Any]:
@@ -226,6 +219,12 @@ def experiment_from(record: dict[str, Any]) -> Experiment:
         raise InputError(f"the run was made with another version of vgm2p: {error}") from error
 
 
+def run_task(folder: Path) -> Task | Own:
+    """What a run was trained on; of your own data, as their card was then."""
+    name = read_json(folder / "experiment.json")["task"]
+    return TASKS[name] if name in TASKS else Own(name, read_json(folder / "data.json"))
+
+
 def algorithm_name(algorithm: Algorithm) -> str:
     """Its name in `ALGORITHMS`."""
     return next(name for name, kind in ALGORITHMS.items() if isinstance(algorithm, kind))
@@ -237,12 +236,21 @@ def device() -> str:
     return f"{first.device_kind} ({len(jax.devices())} {first.platform})"
 
 
+def _spec(experiment, view, discrete, action_dim, horizon) -> Spec:
+    """The sizes of an experiment's networks."""
+    agents = tuple(f"agent_{i}" for i in range(view.n))
+    actions = Discrete(action_dim) if discrete else Continuous(action_dim, experiment.regress)
+    return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, horizon, experiment.updates)
+
+
 def _record(experiment, setup):
     return {
         **experiment_fields(experiment),
         "agents": setup.view.n,
         "padding": setup.view.padding,
         "action_dim": setup.spec.action_dim,
+        "discrete": setup.spec.actions.discrete,
+        "horizon": setup.spec.horizon,
         "data_sha256": setup.dataset.card["sha256"],
         "versions": versions(),
         "device": device(),
@@ -322,8 +330,8 @@ def _unflatten(skeleton, tensors, prefix, path):
     return jax.tree_util.tree_map_with_path(fill, skeleton)
 
 
-def _score(policy, experiment, step, folder, watcher):
-    episodes = evaluate(policy, task(experiment.task), experiment.eval_episodes)
+def _score(policy, where, count, step, folder, watcher):
+    episodes = evaluate(policy, where, count)
     line: dict[str, Any] = {"step": step, "returns": [e.returns.round(2).tolist() for e in episodes]}
     if episodes[0].wins is not None:
         line["win_rate"] = [round(float(e.wins.mean()), 4) for e in episodes]
@@ -341,18 +349,19 @@ def _append(path, line):
 
 def _result(experiment, setup, folder, seconds):
     """The score of the last checkpoint, never the best."""
-    last = read_lines(folder / "evaluations.jsonl")[-1]
-    means = np.mean(last["returns"], axis=1)
+    scored = read_lines(folder / "evaluations.jsonl")
+    last: dict[str, Any] = scored[-1] if scored else {}
+    means = np.mean(last["returns"], axis=1) if scored else None
     return {
         "task": experiment.task,
         "algorithm": algorithm_name(experiment.algorithm),
         "fields": changed_fields(experiment.algorithm),
-        "updates": last["step"],
+        "updates": experiment.updates,
         "seeds": list(experiment.seeds),
-        "returns": last["returns"],
+        "returns": last.get("returns"),  # of each seed; None where there is no environment
         "win_rate": last.get("win_rate"),  # of each seed; None where there is nothing to win
-        "mean": float(means.mean()),
-        "interval": interval(means),
+        "mean": None if means is None else float(means.mean()),
+        "interval": None if means is None else interval(means),
         "data_mean": float(setup.dataset.returns.mean()),
         "data_std": float(setup.dataset.returns.std()),
         "data_win_rate": setup.dataset.card.get("win_rate"),

@@ -1,22 +1,19 @@
 """The table of tasks: data, the environment that scores a policy on them, and published figures."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxtyping import Float
 from numpy import ndarray
 
-from vgm2p.actions import Continuous, Discrete
 from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs import toy
 from vgm2p.envs.env import VecEnv
 from vgm2p.errors import InputError, unknown
-from vgm2p.types import Spec
-from vgm2p.view import TeamView
 
 
 class Team(NamedTuple):
@@ -113,24 +110,14 @@ class Task:
         published = self.published
         return published["rows"] - published["episodes"] if published else TRANSITIONS[self.suite]
 
+    @property
+    def has_env(self) -> bool:
+        """Every task of the table can be played."""
+        return True
+
     def make_env(self, copies: int, threads: int | None = None) -> VecEnv:
         """The environment that scores policies for this task. `threads`: of a robot's physics."""
-        try:
-            return self._env(copies, threads)
-        except ModuleNotFoundError as error:
-            extra = {"twin": "mujoco", "smax": "smax"}[self.suite]
-            raise InputError(f'task {self.id!r} needs: pip install "vgm2p[{extra}]"') from error
-
-    def _env(self, copies, threads) -> VecEnv:
-        if self.suite == "toy":
-            return toy.make_env(self.body, copies)
-        if self.suite == "smax":
-            from vgm2p.envs.smax import SmaxVec
-
-            return SmaxVec(self.body, copies)
-        from vgm2p.envs.mujoco import MujocoVec
-
-        return MujocoVec(self.body, copies, threads)
+        return _make_env(self.id, self.suite, self.body, copies, threads)
 
     def load_data(self) -> Dataset:
         """The dataset, made beforehand with `vgm2p data make`."""
@@ -144,11 +131,88 @@ class Task:
         card = store.home() / self.id / "card.json"
         return store.read_json(card)["sha256"] if card.exists() else None
 
-    def spec(self, view: TeamView, action_dim: int, regress: str = "raw", updates: int | None = None) -> Spec:
-        """Sizes for a given view, width of one agent's action (or its choices) and length of training."""
-        agents = tuple(f"agent_{i}" for i in range(self.n))
-        actions = Discrete(action_dim) if self.suite != "twin" else Continuous(action_dim, regress)  # type: ignore[arg-type]
-        return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, self.horizon, updates)
+
+@dataclass(frozen=True)
+class Own:
+    """A dataset of yours, recorded or imported, and the environment that its card names, if any.
+
+    id: its folder below the data's home.
+    card: its `env` is {"module": ..., "options": ...} of PettingZoo, {"team": ...} of `TEAMS`, or None.
+    """
+
+    id: str
+    card: dict[str, Any] = field(hash=False)
+
+    @property
+    def n(self) -> int:
+        """Number of agents."""
+        return self.card["agents"]
+
+    @property
+    def horizon(self) -> int:
+        """The longest episode."""
+        return self.card["horizon"]
+
+    @property
+    def team(self) -> str:
+        """The team of the table in whose environment it is scored; "" if it is another."""
+        return (self.card.get("env") or {}).get("team", "")
+
+    @property
+    def body(self) -> str:
+        """That team's robot or scenario."""
+        return TEAMS[self.team].body if self.team else ""
+
+    @property
+    def published(self) -> None:
+        """Nobody's twin."""
+        return None
+
+    @property
+    def has_env(self) -> bool:
+        """Is there an environment to score policies in?"""
+        return bool(self.card.get("env"))
+
+    def make_env(self, copies: int, threads: int | None = None) -> VecEnv:
+        """The environment that scores policies for this task. InputError if the card names none."""
+        env = self.card.get("env")
+        if not env:
+            raise InputError(
+                f"{self.id} names no environment to play in: score the policy from data with "
+                "`vgm2p estimate RUN`, or name one when importing (--env)"
+            )
+        if self.team:
+            return _make_env(self.id, TEAMS[self.team].suite, self.body, copies, threads)
+        return _make_env(self.id, "pettingzoo", env, copies, threads)
+
+    def load_data(self) -> Dataset:
+        """The dataset."""
+        return store.load(store.home() / self.id)
+
+    def data_sha256(self) -> str | None:
+        """The digest on the dataset's card."""
+        return self.card.get("sha256")
+
+
+def _make_env(name, suite, what, copies, threads) -> VecEnv:
+    """The environment of a suite; InputError with the extra to install if its packages are missing."""
+    try:
+        if suite == "toy":
+            return toy.make_env(what, copies)
+        if suite == "smax":
+            from vgm2p.envs.smax import SmaxVec
+
+            return SmaxVec(what, copies)
+        if suite == "pettingzoo":
+            from vgm2p.envs.pettingzoo import PettingZooVec
+
+            return PettingZooVec(what["module"], what.get("options", {}), copies)
+        from vgm2p.envs.mujoco import MujocoVec
+
+        return MujocoVec(what, copies, threads)
+    except ModuleNotFoundError as error:
+        extra = {"twin": "mujoco"}.get(suite, suite)
+        raise InputError(f'task {name!r} needs: pip install "vgm2p[{extra}]"') from error
 
 
 def _tasks(suite: str) -> dict[str, Task]:
@@ -165,11 +229,26 @@ TWINS, BATTLES, GAMES = _tasks("twin"), _tasks("smax"), _tasks("toy")
 TASKS = TWINS | BATTLES | GAMES
 
 
-def task(name: str) -> Task:
-    """The task of that name; InputError with the nearest names if there is none."""
+def task(name: str) -> Task | Own:
+    """The task or your dataset of that name; InputError with the nearest names if there is none."""
+    own = [] if name in TASKS else owned()
+    if name not in own:
+        return tabled(name, own)
+    return Own(name, store.read_json(store.home() / name / "card.json"))
+
+
+def tabled(name: str, others: list[str] | None = None) -> Task:
+    """The task of that name in the table; InputError with the nearest names if there is none."""
     if name not in TASKS:
-        raise unknown("task", name, TASKS)
+        raise unknown("task", name, [*TASKS, *(others or [])])
     return TASKS[name]
+
+
+def owned() -> list[str]:
+    """The names of your datasets: folders with a card below the data's home that are not in the table."""
+    home = store.home()
+    names = sorted(path.parent.relative_to(home).as_posix() for path in home.rglob("card.json"))
+    return [name for name in names if name not in TASKS]
 
 
 @cache
@@ -180,7 +259,7 @@ def reference() -> dict:
 
 def published(name: str) -> float | None:
     """The return that VGM²P's paper is said to report on the set that this twin is of, if any was found."""
-    return reference()["scores"]["VGM2P"][task(name).team].get(task(name).tier)
+    return reference()["scores"]["VGM2P"][tabled(name).team].get(tabled(name).tier)
 
 
 def nearest_published(team: str, returns: Float[ndarray, " e"]) -> tuple[str, dict]:

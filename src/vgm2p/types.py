@@ -7,13 +7,14 @@ Axis letters, once: `b` batch, `n` agents, `o` observation, `a` action, `s` stat
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
 from vgm2p.actions import Codec
 
 Metrics = dict[str, Float[Array, ""]]
 Params = Any  # a pytree of arrays; each algorithm names its own
+Chance = PRNGKeyArray | Float[Array, "*d b n a"]  # a key, or the standard normal noise that it would draw
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP, Activation
-from vgm2p.types import Metrics, Params, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Params, Sampling, Spec, TrainState, Transition
 
 
 class Algorithm(Protocol):
     """A frozen dataclass of hyper-parameters with three pure methods; hashable, so a static argument.
 
-    `act` maps observations [*b, n, o] to actions to execute; the caller advances the key.
+    `act` maps observations [*b, n, o] to actions to execute; the caller advances the key, or gives the
+    standard normal noise itself, where the caller is a controller that has no keys (`export.py`).
     """
 
     @property
@@ -52,7 +53,7 @@ class Algorithm(Protocol):
         spec: Spec,
         params: Params,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation."""
@@ -172,9 +173,15 @@ def descend(
     return TrainState(params, type(params)(*slow), opt, state.step + 1), metrics
 
 
-def latent(spec: Spec, obs: Float[Array, "*b n o"], key: PRNGKeyArray, scale: float) -> Array:
-    """The noise that agents start their jump from, `scale` times a standard normal [*b, n, a]."""
-    return scale * jax.random.normal(key, (*obs.shape[:-1], spec.action_dim))
+def is_key(chance: Chance) -> bool:
+    """Is it a key to draw noise with, or the noise itself?"""
+    return jnp.issubdtype(chance.dtype, jax.dtypes.prng_key)
+
+
+def latent(spec: Spec, obs: Float[Array, "*b n o"], chance: Chance, scale: float) -> Float[Array, "*b n a"]:
+    """The noise that agents start their jump from, `scale` times a standard normal."""
+    shape = (*obs.shape[:-1], spec.action_dim)
+    return scale * (jax.random.normal(chance, shape) if is_key(chance) else chance)
 
 
 def clone_loss(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
 from vgm2p.nets import MLP, masked, mean
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class BC:
         spec: Spec,
         params: PolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation."""
-        return draw(spec, params.policy, obs, key, self.noise, legal)
+        return draw(spec, params.policy, obs, chance, self.noise, legal)
 
 
 def likelihood_net(spec: Spec, fit: Fit, key: PRNGKeyArray) -> MLP:
@@ -86,23 +86,27 @@ def draw(
     spec: Spec,
     policy: MLP,
     obs: Float[Array, "*b n o"],
-    key: PRNGKeyArray,
+    chance: Chance,
     noise: float,
     legal: Bool[Array, "*b n a"] | None,
 ) -> Array:
     """Every agent's action, with `noise` times its distribution's: of choices, its temperature."""
     if spec.actions.discrete:
-        return choose(spec, policy(obs), key, noise, legal)
+        return choose(spec, policy(obs), chance, noise, legal)
     centre, log_std = gaussian(policy, obs)
-    return spec.actions.decode(centre + jnp.exp(log_std) * latent(spec, obs, key, noise), legal)
+    return spec.actions.decode(centre + jnp.exp(log_std) * latent(spec, obs, chance, noise), legal)
 
 
 def choose(
     spec: Spec,
     logits: Float[Array, "*b n a"],
-    key: PRNGKeyArray,
+    chance: Chance,
     noise: float,
     legal: Bool[Array, "*b n a"] | None,
 ) -> Array:
-    """A legal choice with probability proportional to exp(logit / noise); the likeliest at noise 0."""
-    return spec.actions.decode(logits + noise * jax.random.gumbel(key, logits.shape), legal)
+    """A legal choice with probability proportional to exp(logit / noise); the likeliest at noise 0.
+
+    The Gumbel noise that this takes is a function of normal noise.
+    """
+    uniform = jax.scipy.special.ndtr(latent(spec, logits, chance, 1.0)).clip(1e-7, 1 - 1e-7)
+    return spec.actions.decode(logits - noise * jnp.log(-jnp.log(uniform)), legal)

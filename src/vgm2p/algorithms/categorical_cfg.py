@@ -21,7 +21,7 @@ from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, pick, re
 from vgm2p.algorithms.bc import choose, log_probability
 from vgm2p.errors import InputError
 from vgm2p.nets import MLP, mean
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
 
 
@@ -98,12 +98,12 @@ class CategoricalCFG:
         spec: Spec,
         params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's choice from its own observation."""
         good, anything = (_logits(params.policy, obs, asked) for asked in (1.0, 0.0))
-        return choose(spec, anything + self.guidance * (good - anything), key, self.noise, legal)
+        return choose(spec, anything + self.guidance * (good - anything), chance, self.noise, legal)
 
 
 def _logits(policy, obs, asked):

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, latent
 from vgm2p.algorithms.vgm2p import VGM2P, encode
 from vgm2p.flows import FLOW_MATCHING
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
 
 
@@ -60,7 +60,7 @@ class CFGRLFlow:
         spec: Spec,
         params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: `steps` times two network passes, as one."""
@@ -72,7 +72,7 @@ class CFGRLFlow:
             good, anything = params.policy(z, t, r, both, condition)
             return anything + self.guidance * (good - anything)
 
-        noise = latent(spec, obs, key, self.noise)
+        noise = latent(spec, obs, chance, self.noise)
         return spec.actions.decode(FLOW_MATCHING.sample(guided, noise, self.steps), legal)
 
     @property

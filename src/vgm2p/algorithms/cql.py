@@ -22,7 +22,7 @@ from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, start
 from vgm2p.algorithms.td3_bc import deterministic_net, smoothed
 from vgm2p.critics import Critics, climb, td_loss, td_target
 from vgm2p.nets import MLP
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class CQL:
         spec: Spec,
         params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation; no noise."""
-        del key
+        del chance
         return spec.actions.decode(jnp.tanh(params.policy(obs)), legal)

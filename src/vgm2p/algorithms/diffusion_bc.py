@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
+from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, is_key, latent, start
 from vgm2p.errors import InputError
 from vgm2p.nets import MLP, mean
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,20 @@ class DiffusionBC:
         spec: Spec,
         params: PolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: `steps` network passes."""
-        first_key, step_key = jax.random.split(key)
+        chances = _one_each(chance, self.steps + 1)
         times = jnp.round(jnp.linspace(self.levels, 0, self.steps + 1)) / self.levels
 
         def denoise(z, step):
-            index, time, later = step
-            fresh = latent(spec, obs, jax.random.fold_in(step_key, index), self.noise * self.fresh)
+            chance, time, later = step
+            fresh = latent(spec, obs, chance, self.noise * self.fresh)
             return self._denoise(params.policy, z, time, later, obs, fresh), None
 
-        steps = (jnp.arange(self.steps), times[:-1], times[1:])
-        z, _ = jax.lax.scan(denoise, latent(spec, obs, first_key, self.noise), steps)
+        steps = (chances[1:], times[:-1], times[1:])
+        z, _ = jax.lax.scan(denoise, latent(spec, obs, chances[0], self.noise), steps)
         return spec.actions.decode(z, legal)
 
     def _denoise(self, policy, z, time, later, obs, fresh):
@@ -110,6 +110,15 @@ def abar(time: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Share of the signal's variance that is left at a time in [0, 1]: the cosine schedule."""
     angle = jnp.asarray((time + 0.008) / 1.008 * jnp.pi / 2)
     return jnp.clip(jnp.square(jnp.cos(angle)) / jnp.cos(0.008 / 1.008 * jnp.pi / 2) ** 2, 1e-4, 1.0)
+
+
+def _one_each(chance, count):
+    """A key for each of `count` draws, or the noise of each, which lies along the first axis."""
+    if not is_key(chance):
+        return chance
+    first, others = jax.random.split(chance)
+    later = jax.vmap(lambda i: jax.random.fold_in(others, i))(jnp.arange(count - 1))
+    return jnp.concatenate([first[None], later])
 
 
 def _predict(policy, z, time, obs):

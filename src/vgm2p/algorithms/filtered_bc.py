@@ -28,7 +28,7 @@ from vgm2p.algorithms.algorithm import (
     start,
 )
 from vgm2p.flows import MeanFlow
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
 
 
@@ -99,9 +99,9 @@ class FilteredBC:
         spec: Spec,
         params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
-        noise = latent(spec, obs, key, self.noise)
+        noise = latent(spec, obs, chance, self.noise)
         return clone_act(spec, self.flow, params.policy, obs, noise, legal, self.steps)

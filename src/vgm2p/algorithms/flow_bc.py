@@ -25,7 +25,7 @@ from vgm2p.algorithms.algorithm import (
     start,
 )
 from vgm2p.flows import FLOW_MATCHING
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class FlowBC:
         spec: Spec,
         params: PolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: `steps` network passes."""
-        noise = latent(spec, obs, key, self.noise)
+        noise = latent(spec, obs, chance, self.noise)
         return clone_act(spec, FLOW_MATCHING, params.policy, obs, noise, legal, self.steps)

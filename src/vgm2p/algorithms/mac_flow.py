@@ -34,7 +34,7 @@ from vgm2p.algorithms.algorithm import (
 from vgm2p.critics import Critics, climb, td_target
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.nets import MLP, mean
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 
 class Distilled(eqx.Module):
@@ -126,8 +126,8 @@ class MacFlow:
         spec: Spec,
         params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
-        return spec.actions.decode(params.policy.act(obs, latent(spec, obs, key, self.noise)), legal)
+        return spec.actions.decode(params.policy.act(obs, latent(spec, obs, chance, self.noise)), legal)

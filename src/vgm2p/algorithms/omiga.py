@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, start
 from vgm2p.algorithms.bc import draw, likelihood_net, log_likelihood
 from vgm2p.nets import mean
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import OMIGA
 
 
@@ -73,8 +73,8 @@ class OmigaPolicy:
         spec: Spec,
         params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation."""
-        return draw(spec, params.policy, obs, key, self.noise, legal)
+        return draw(spec, params.policy, obs, chance, self.noise, legal)

@@ -39,7 +39,7 @@ from vgm2p.algorithms.algorithm import (
 )
 from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
-from vgm2p.types import Metrics, Sampling, Spec, TrainState, Transition
+from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
 
 
@@ -188,14 +188,14 @@ class VGM2P:
         spec: Spec,
         params: ValuePolicyParams,
         obs: Float[Array, "*b n o"],
-        key: PRNGKeyArray,
+        chance: Chance,
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation, asking for "good": one network pass."""
         good = jnp.ones(obs.shape[:-1])
         condition = encode(good, self.guidance * good)
         field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
-        noise = latent(spec, obs, key, self.noise)
+        noise = latent(spec, obs, chance, self.noise)
         return spec.actions.decode(self.flow.sample(field, noise, self.steps), legal)
 
     def _layout(self, rows):

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vgm2p.data.store import read_json, replace_file, write_json
+from vgm2p.data.store import read_json, read_lines, replace_file, write_json
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, read_lines, run
+from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
 from vgm2p.tasks import task
 
 Options = tuple[tuple[str, float], ...]  # of execution, such as (("noise", 0.0),)

@@ -17,7 +17,7 @@ from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.claims.grid import Cell, label, read_record
 from vgm2p.claims.presets import ONCE
 from vgm2p.stats import normalise, stratified_interval, told
-from vgm2p.tasks import task
+from vgm2p.tasks import TASKS, task
 from vgm2p.values import LinearAdvantage
 
 SETS = ("twin/6halfcheetah-medium-replay", "twin/3hopper-medium", "twin/2ant-medium-replay")
@@ -123,5 +123,5 @@ def ratio(sets: list[Float[ndarray, "values seeds"]]) -> str:
 def _scores(lines, option) -> list[float]:
     """Normalised mean return of every seed of one cell."""
     returns = [np.mean(line["returns_with"][option] if option else line["returns"]) for line in lines]
-    zero = task(lines[0]["task"]).random_return
+    zero = TASKS[lines[0]["task"]].random_return
     return normalise(np.array(returns), zero, lines[0]["data_good"]).tolist()

@@ -18,7 +18,7 @@ from vgm2p.stats import (
     stratified_interval,
     told,
 )
-from vgm2p.tasks import TWINS, published, task
+from vgm2p.tasks import TASKS, TWINS, published
 
 MAIN = ("vgm2p", "bc", "meanflow_bc", "filtered_bc", "omiga", "mac_flow", "diffusion_bc")  # on every set
 FOUR = tuple(  # where every method runs
@@ -99,7 +99,7 @@ class Results:
         """Scores from 0, random actions, to 1, the data's best tenth; of the sets that have run."""
         run = [(name, self.seeds(name, method), self.data(name)) for name in names]
         return [
-            normalise(s, task(n).random_return, line["data_good"]) for n, s, line in run if line and len(s)
+            normalise(s, TASKS[n].random_return, line["data_good"]) for n, s, line in run if line and len(s)
         ]
 
     def improvement(self, method: str) -> tuple[float, float, float]:

@@ -63,8 +63,8 @@ class Dataset:
                     f"{self.id}: field {name!r} has {len(array)} rows but 'lengths' asks for {rows}; "
                     "an episode of L transitions has L + 1 states, L actions and L rewards"
                 )
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                row = int(np.argwhere(~np.isfinite(array))[0][0])
+            row = _not_finite(array)
+            if row is not None:
                 raise InputError(
                     f"{self.id}: field {name!r} holds {array[row].ravel()[:4]}... in row {row}: "
                     "remove or repair the episodes with non-finite numbers, or make the data again"
@@ -243,6 +243,17 @@ class Replay(NamedTuple):
         seen = self.sight.obs[jnp.maximum(row[:, None] - back, 0)]  # [b, history, n, o]
         seen = jnp.where((back <= age[:, None])[..., None, None], seen, 0)
         return sight._replace(obs=jnp.moveaxis(seen, 1, 2).reshape(*sight.obs.shape[:-1], -1))
+
+
+def _not_finite(array, block=65_536):
+    """The first row that holds a number that is none, or None; block by block, for arrays on disk."""
+    if array.dtype.kind != "f":
+        return None
+    for first in range(0, len(array), block):
+        bad = ~np.isfinite(array[first : first + block])
+        if bad.any():
+            return first + int(np.argwhere(bad)[0][0])
+    return None
 
 
 def _look_ahead(reward, lengths, terminated, discount, lookahead):

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from vgm2p.data.dataset import Dataset
@@ -62,14 +63,56 @@ def read_json(path: Path) -> Any:
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file; InputError if it is missing or truncated."""
-    try:
+    with _told(path):
         return load_file(path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSONL file; none if it is missing. A line cut by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def map_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, read from the disk when they are looked at; InputError as above.
+
+    The library checks the header; it has no lazy NumPy arrays, so their places are read from it here.
+    """
+    names = {"F32": "f4", "F16": "f2", "I32": "i4", "BOOL": "?", "F64": "f8", "I64": "i8", "U8": "u1"}
+    with _told(path), safe_open(path, framework="numpy") as checked:
+        keys = list(checked.keys())
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    found = {}
+    for name in keys:
+        dtype, shape = header[name]["dtype"], tuple(header[name]["shape"])
+        if dtype not in names:
+            raise InputError(f"{path}: field {name!r} is of type {dtype}; known are {', '.join(names)}")
+        at = 8 + size + header[name]["data_offsets"][0]
+        empty = math.prod(shape) == 0
+        array = np.zeros(shape, names[dtype]) if empty else np.memmap(path, names[dtype], "r", at, shape)
+        found[name] = np.asarray(array)
+    return found
+
+
+@contextmanager
+def _told(path):
+    """Turns what a missing or truncated safetensors file raises into an InputError."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except SafetensorError as error:
-        size = path.stat().st_size
         raise InputError(
-            f"{path} is truncated or not a safetensors file ({size} bytes; {error}): "
+            f"{path} is truncated or not a safetensors file ({path.stat().st_size} bytes; {error}): "
             "delete it and make it again"
         ) from error
 
@@ -92,13 +135,13 @@ def save(dataset: Dataset, folder: Path) -> Dataset:
 
 
 def load(folder: Path) -> Dataset:
-    """Read a dataset and check it against its card.
+    """Read a dataset and check it against its card. Its arrays stay on the disk until they are looked at.
 
     Raises InputError for a missing or truncated file, a wrong digest, missing fields, rows that do not fit
     together, and non-finite numbers.
     """
     card, path = read_json(folder / "card.json"), folder / "data.safetensors"
-    arrays = read_tensors(path)
+    arrays = map_tensors(path)
     if (found := sha256(path)) != card["sha256"]:
         raise InputError(
             f"{path} has sha256 {found[:12]}... but its card says {card['sha256'][:12]}...: the file was "

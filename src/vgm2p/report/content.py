@@ -10,9 +10,9 @@ from numpy import ndarray
 
 from vgm2p.claims.grid import read_record
 from vgm2p.command import command
-from vgm2p.data.store import read_json
+from vgm2p.data.store import read_json, read_lines
 from vgm2p.errors import InputError
-from vgm2p.runs import algorithm_name, experiment_from, read_lines
+from vgm2p.runs import algorithm_name, experiment_from
 from vgm2p.stats import mean_and_interval
 
 Curve = tuple[Float[ndarray, " k"], Float[ndarray, "seeds k"]]  # updates, every seed's mean return at them
@@ -104,8 +104,8 @@ def _run(folder: Path) -> Run:
         command=command(experiment),
         status="finished" if result else _status(folder, experiment.updates),
         finished=result is not None,
-        score=mean_and_interval(np.mean(result["returns"], axis=1)) if result else "",
-        mean=result["mean"] if result else float("nan"),
+        score=mean_and_interval(np.mean(result["returns"], axis=1)) if evaluations and result else "",
+        mean=result["mean"] if evaluations and result else float("nan"),
         data_mean=result["data_mean"] if result else None,
         curve=(steps, means) if len(steps) else None,
         versions=record["versions"],

@@ -1,0 +1,177 @@
+"""Rows as other people's formats keep them, one per step, made into episodes: alignments live here alone.
+
+Formats differ in what a row with its end flag up means:
+
+    "step"  the last action that was taken. What it led to is not kept: after a true end nobody asks for it
+            (the last state stands in), and an episode that a time limit cut is closed one step earlier.
+    "row"   the observation after the last action, in an extra row whose action and reward mean nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from vgm2p.data.dataset import Dataset
+from vgm2p.errors import InputError
+
+Ends = Literal["step", "row"]
+
+
+class Rows(NamedTuple):
+    """Some rows of a log, one after another in time.
+
+    reward: the team's, or one per agent, of which the mean is taken.
+    terminated, truncated: is the end flag up? (of any agent, where there is one per agent)
+    obs, legal: None where agents see the whole state, or where actions are no choices.
+    """
+
+    state: Float[ndarray, "t s"]
+    action: Float[ndarray, "t n a"] | Int[ndarray, "t n"]
+    reward: Float[ndarray, "t ..."]
+    terminated: Bool[ndarray, "t ..."]
+    truncated: Bool[ndarray, "t ..."]
+    obs: Float[ndarray, "t n o"] | None = None
+    legal: Bool[ndarray, "t n c"] | None = None
+
+
+def checked(rows: Rows, where: str) -> Rows:
+    """The rows in a dataset's types. InputError that names the field if they don't fit together.
+
+    Negative infinity is padding in some published sets, of agents that see less than others: it becomes 0.
+    """
+    wanted = {"state": (2, "f"), "obs": (3, "f"), "reward": (1, "f"), "terminated": (1, "b")}
+    wanted |= {"truncated": (1, "b"), "legal": (3, "b")}
+    fields = {name: np.asarray(x) for name, x in rows._asdict().items() if x is not None}
+    for name, x in fields.items():
+        if x.dtype.kind not in "fiub":
+            raise InputError(f"{where}: {name!r} is of type {x.dtype}; it must hold numbers")
+        if len(x) != len(fields["action"]):
+            raise InputError(f"{where}: {name!r} has {len(x)} rows and 'action' {len(fields['action'])}")
+    for name in ("reward", "terminated", "truncated"):
+        x = fields[name].reshape(len(fields[name]), -1)
+        mean = x.mean(1, dtype=np.float64) if x.shape[1] else np.zeros(len(x))
+        fields[name] = mean if name == "reward" else mean > 0
+    for name, (axes, kind) in wanted.items():
+        if name not in fields:
+            continue
+        if fields[name].ndim != axes:
+            raise InputError(f"{where}: {name!r} has shape {fields[name].shape}; it needs {axes} axes")
+        x = _float(fields[name], where, name) if kind == "f" else fields[name] != 0
+        fields[name] = np.where(np.isneginf(x), np.float32(0), x) if name in ("state", "obs") else x
+    fields["action"] = _action(fields["action"], where)
+    return Rows(**_choices(fields, where))
+
+
+def episodes(blocks: Iterable[Rows], ends: Ends, time_limit: int | None, where: str) -> Iterator[Dataset]:
+    """The episodes in the blocks of a log, a dataset for each block; they may cross from one to the next.
+
+    time_limit: an episode of exactly so many steps was cut, whatever its flags say: many formats have one
+      flag for both ends. Without it, what is flagged as truncated and not as terminated was cut. So is an
+      episode that the log's end leaves open.
+    """
+    rest: Rows | None = None
+    for block in blocks:
+        rows = checked(block, where)
+        rows = rows if rest is None else _joined([rest, rows], where)
+        last = np.flatnonzero(rows.terminated | rows.truncated)
+        if len(last) == 0:
+            rest = rows
+            continue
+        done = last[-1] + 1
+        if (found := _made(_part(rows, slice(done)), last, ends, time_limit)) is not None:
+            yield found
+        rest = _part(rows, slice(done, None))
+    if rest is not None and len(rest.reward) > 1:
+        left_open = rest._replace(truncated=np.arange(len(rest.reward)) == len(rest.reward) - 1)
+        found = _made(left_open, np.array([len(rest.reward) - 1]), ends, None)
+        if found is not None:
+            yield found
+
+
+def _made(rows: Rows, last: Int[ndarray, " e"], ends: Ends, time_limit: int | None) -> Dataset | None:
+    """Whole episodes, whose flags are up in the rows `last`; None if none of them has a step."""
+    first = np.concatenate([[0], last[:-1] + 1])
+    length = last - first + (ends == "step")
+    cut = rows.truncated[last] & ~rows.terminated[last]
+    if time_limit is not None:
+        cut = cut | (length == time_limit)
+    length = length - (cut & (ends == "step"))  # what the last action led to is not kept
+    kept = np.flatnonzero(length > 0)
+    if len(kept) == 0:
+        return None
+    step = [np.arange(first[e], first[e] + length[e]) for e in kept]
+    state = [np.arange(first[e], first[e] + length[e] + 1).clip(max=last[e]) for e in kept]
+    row, at = np.concatenate(step), np.concatenate(state)
+    return Dataset(
+        state=rows.state[at],
+        action=rows.action[row],
+        reward=rows.reward[row],
+        lengths=length[kept].astype(np.int32),
+        terminated=~cut[kept],
+        card={"id": "what is read"},
+        obs=None if rows.obs is None else rows.obs[at],
+        legal=None if rows.legal is None else rows.legal[at],
+    )
+
+
+def _float(x, where, name):
+    with np.errstate(over="ignore"):
+        narrow = x.astype(np.float32)
+    bad = ~np.isfinite(narrow) & ~np.isneginf(x)
+    if bad.any():
+        row = int(np.argwhere(bad)[0][0])
+        raise InputError(f"{where}: {name!r} holds {x[row].ravel()[:4]}... in row {row}: repair or drop it")
+    return narrow
+
+
+def _action(action, where):
+    if action.dtype.kind == "f":
+        if action.ndim != 3:
+            raise InputError(f"{where}: 'action' has shape {action.shape}; it needs (rows, agents, entries)")
+        return _float(action, where, "action")
+    action = action[..., 0] if action.ndim == 3 and action.shape[2] == 1 else action
+    if action.ndim != 2:
+        raise InputError(f"{where}: 'action' has shape {action.shape}; choices need (rows, agents)")
+    return action.astype(np.int32)
+
+
+def _choices(fields, where) -> dict[str, Any]:
+    """Choices and which of them are legal fit together, or there are none of either."""
+    action, legal = fields["action"], fields.get("legal")
+    if action.dtype.kind == "f":
+        if legal is not None:
+            raise InputError(f"{where}: 'legal' is there, but 'action' holds {action.dtype}, no choices")
+        return fields
+    if action.size and action.min() < 0:
+        raise InputError(f"{where}: 'action' holds the choice {action.min()}; choices count from 0")
+    if legal is None:
+        raise InputError(
+            f"{where}: 'action' holds choices, and 'legal' is not there to tell how many there are"
+        )
+    if legal.shape[:2] != action.shape or (action.size and action.max() >= legal.shape[2]):
+        raise InputError(
+            f"{where}: 'legal' has shape {legal.shape}, which does not fit choices up to {action.max()} in "
+            f"'action' of shape {action.shape}"
+        )
+    return fields
+
+
+def _part(rows: Rows, where: slice) -> Rows:
+    return Rows(**{name: x[where] for name, x in rows._asdict().items() if x is not None})
+
+
+def _joined(parts: list[Rows], where: str) -> Rows:
+    try:
+        first = parts[0]._asdict()
+        return Rows(
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name, x in first.items()
+                if x is not None
+            }
+        )
+    except ValueError as error:
+        raise InputError(f"{where}: its rows change their shape on the way ({error})") from error

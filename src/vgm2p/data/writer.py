@@ -1,0 +1,133 @@
+"""Writing a dataset episode by episode: nothing recorded is lost, and none of it need fit into memory."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vgm2p.data.card import describe, versions
+from vgm2p.data.dataset import Dataset
+from vgm2p.data.store import (
+    FIELDS,
+    PARTIAL,
+    load,
+    read_json,
+    read_lines,
+    replace_file,
+    sha256,
+    write_json,
+)
+from vgm2p.errors import InputError
+
+DTYPES = {"f4": "F32", "f2": "F16", "i4": "I32", "b1": "BOOL"}  # NumPy's names and safetensors'
+PER_STEP = tuple(name for name in (*FIELDS, *PARTIAL) if name not in ("lengths", "terminated"))
+
+
+class Writer:
+    """Appends episodes to a folder, in raw files beside a journal; `finish` makes the dataset of them.
+
+    One that was killed is opened again and goes on after the last whole episode.
+    """
+
+    def __init__(self, folder: Path, card: dict[str, Any]):
+        """`card`: what is known beside the numbers: id, source, note, licence, agents, env.
+
+        Raises InputError if the folder holds a finished dataset.
+        """
+        if (folder / "card.json").exists():
+            raise InputError(f"{folder} holds a dataset already: choose another name, or delete the folder")
+        self.folder, self.card = folder, card
+        self._parts = folder / "unfinished"
+        self._journal = self._parts / "episodes.jsonl"
+        self._layout = self._parts / "layout.json"
+        self._episodes: list[dict] = read_lines(self._journal)
+        if self._episodes:
+            self._cut()
+
+    @property
+    def transitions(self) -> int:
+        """How many are written."""
+        return sum(line["length"] for line in self._episodes)
+
+    def add(self, episodes: Dataset) -> None:
+        """Append episodes, whole. Raises InputError if their fields are not shaped as the first's were."""
+        parts = {name: getattr(episodes, name) for name in PER_STEP}
+        parts = {name: np.ascontiguousarray(x) for name, x in parts.items() if x is not None}
+        layout = {name: [x.dtype.str[1:], *x.shape[1:]] for name, x in parts.items()}
+        if not self._episodes:
+            write_json(self._layout, layout)
+        elif layout != (first := read_json(self._layout)):
+            raise InputError(f"{self.folder}: an episode is laid out as {layout}, the first was as {first}")
+        for name, x in parts.items():
+            with self._raw(name).open("ab") as file:
+                file.write(x.tobytes())
+        lines = [
+            {"length": int(length), "terminated": bool(ended), "return": float(earned)}
+            for length, ended, earned in zip(
+                episodes.lengths, episodes.terminated, episodes.returns, strict=True
+            )
+        ]
+        with self._journal.open("a") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+        self._episodes += lines
+
+    def finish(self) -> Dataset:
+        """Make `data.safetensors` and `card.json` of what was added. InputError if that is nothing."""
+        if not self._episodes:
+            raise InputError(f"{self.folder}: no episode was finished, so there is no dataset to write")
+        replace_file(self.folder / "data.safetensors", self._compose)
+        lengths, returns = (np.array([line[key] for line in self._episodes]) for key in ("length", "return"))
+        card = {**self.card, "versions": versions(), **describe(returns, lengths)}
+        card["sha256"] = sha256(self.folder / "data.safetensors")
+        write_json(self.folder / "card.json", card)
+        shutil.rmtree(self._parts)
+        return load(self.folder)
+
+    def _compose(self, path):
+        """A safetensors file: the length of a JSON header, the header, and the arrays one after another."""
+        lengths = np.array([line["length"] for line in self._episodes], "i4")
+        small = {"lengths": lengths, "terminated": np.array([line["terminated"] for line in self._episodes])}
+        layout = {
+            name: (dtype, [len(x), *shape])
+            for name, (dtype, *shape) in read_json(self._layout).items()
+            for x in [range(self._rows(name))]
+        }
+        layout |= {name: (x.dtype.str[1:], [*x.shape]) for name, x in small.items()}
+        header, at = {}, 0
+        names = sorted(layout, key=lambda name: -np.dtype(layout[name][0]).itemsize)  # keeps all aligned
+        for name in names:
+            dtype, shape = layout[name]
+            end = at + int(np.prod(shape)) * np.dtype(dtype).itemsize
+            header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [at, end]}
+            at = end
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with path.open("wb") as out:
+            out.write(len(text).to_bytes(8, "little") + text)
+            for name in names:
+                if name in small:
+                    out.write(small[name].tobytes())
+                    continue
+                with self._raw(name).open("rb") as file:
+                    shutil.copyfileobj(file, out, 2**20)
+
+    def _cut(self):
+        """Drop what was written of an episode that did not become whole."""
+        for name, (dtype, *shape) in read_json(self._layout).items():
+            size = self._rows(name) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+            found = self._raw(name).stat().st_size if self._raw(name).exists() else 0
+            if found < size:
+                raise InputError(
+                    f"{self._raw(name)} has {found} bytes where {self._journal} tells of {size}: the file is "
+                    f"damaged; delete {self._parts} and record again"
+                )
+            with self._raw(name).open("r+b") as file:
+                file.truncate(size)
+
+    def _rows(self, name):
+        return self.transitions + (len(self._episodes) if name in ("state", *PARTIAL) else 0)
+
+    def _raw(self, name):
+        return self._parts / f"{name}.raw"

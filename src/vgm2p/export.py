@@ -1,0 +1,274 @@
+"""Controllers for where there is no JAX: one graph per agent, in the environment's units, and a model card.
+
+    obs, noise[, legal][, w] -> action
+
+Standardisation is inside and noise is an input (standard normal; zeros act without any), so a graph is a
+function: it has no state and no random numbers of its own. `w` is the strength of guidance, where the policy
+leaves it open.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from vgm2p.algorithms import DiffusionBC
+from vgm2p.data.card import versions
+from vgm2p.data.store import read_json, replace_file, write_json
+from vgm2p.errors import InputError
+from vgm2p.policy import Policy
+from vgm2p.runs import algorithm_name, changed_fields, load_policy
+from vgm2p.types import Sight
+
+Kind = Literal["onnx", "stablehlo"]
+WITHIN = 1e-5  # how far a graph's action may be from the policy's
+DIFFUSED = 10 * WITHIN  # diffusion's first step divides by 0.01, and so do its rounding errors
+TRIED = 64  # random observations that each graph is checked on
+
+
+class Controller(NamedTuple):
+    """One agent of a trained team as a function of plain arrays.
+
+    inputs: name -> shape and type, in the order of `act`'s arguments.
+    """
+
+    name: str
+    act: Callable[..., Array]
+    inputs: dict[str, jax.ShapeDtypeStruct]
+
+
+def controller(policy: Policy, card: dict[str, Any], agent: int, seed: int) -> Controller:
+    """The controller of one agent, with the parameters of the training seed at place `seed`.
+
+    card: the data's; of your own teams it holds agents' names, widths of observations, ranges of actions.
+    """
+    spec, view = policy.spec, policy.view
+    params = jax.tree.map(lambda x: x[seed], policy.params)
+    shared = getattr(policy.algorithm, "shared_noise", False)
+    width = view.own[0].shape[-1] if view.own else view.mean.shape[-1]
+    obs = card["obs_widths"][agent] if "obs_widths" in card and view.history == 1 else width * view.history
+    inputs = {"obs": jax.ShapeDtypeStruct((obs,), jnp.float32)}
+    inputs["noise"] = jax.ShapeDtypeStruct(_noise_shape(policy, shared), jnp.float32)
+    if spec.actions.discrete:
+        inputs["legal"] = jax.ShapeDtypeStruct((spec.action_dim,), jnp.bool_)
+    if "guidance" in policy.algorithm.options:
+        inputs["w"] = jax.ShapeDtypeStruct((), jnp.float32)
+
+    def act(*values):
+        given = dict(zip(inputs, values, strict=True))
+        seen = jnp.pad(given["obs"], (0, width * view.history - obs))
+        own = jnp.broadcast_to(seen, (view.n, len(seen))) if view.own else None
+        row = view.obs(Sight(seen, own))[agent]
+        rows = jnp.broadcast_to(row, (view.n if shared else 1, len(row)))
+        legal = jnp.broadcast_to(given["legal"], (len(rows), spec.action_dim)) if "legal" in given else None
+        noise = given["noise"] if shared else given["noise"][..., None, :]
+        algorithm = _asking(policy.algorithm, given.get("w"))
+        action = algorithm.act(spec, params, rows, noise, legal)[agent if shared else 0]
+        return _in_units(action, card, agent)
+
+    names = card.get("names", [f"agent_{i}" for i in range(view.n)])
+    return Controller(names[agent], act, inputs)
+
+
+def export(folder: Path, out: Path, kind: Kind = "onnx", seed: int | None = None) -> list[Path]:
+    """Write `<agent>.onnx` (or `.stablehlo`) for every agent of a run, `model.json` and a README.md.
+
+    Each graph is run on random observations and held against the policy. Raises InputError if an action is
+    further than 1e-5 away (diffusion: 1e-4), for a training seed that the run does not have, and if a package is missing.
+    """
+    policy, card = load_policy(folder), read_json(folder / "data.json")
+    if seed is not None and seed not in policy.seeds:
+        raise InputError(f"{folder} has no training seed {seed}: it has {', '.join(map(str, policy.seeds))}")
+    place = 0 if seed is None else policy.seeds.index(seed)
+    paths, agents = [], {}
+    for agent in range(policy.view.n):
+        made = controller(policy, card, agent, place)
+        path = out / f"{made.name}.{kind}"
+        content, run = _WRITERS[kind](made)
+        agents[made.name] = {
+            "file": path.name,
+            "inputs": {name: _shape(x) for name, x in made.inputs.items()},
+            "action": _shape(jax.eval_shape(made.act, *made.inputs.values())),
+            "furthest_from_policy": _furthest(policy, made, run),
+        }
+        _write(path, content)
+        paths.append(path)
+    model = _model(folder, policy, card, policy.seeds[place], agents)
+    write_json(out / "model.json", model)
+    _write(out / "README.md", _readme(model).encode())
+    return [*paths, out / "model.json", out / "README.md"]
+
+
+def _write(path, content: bytes):
+    replace_file(path, lambda p: p.write_bytes(content))
+
+
+def _shape(like) -> dict[str, Any]:
+    return {"shape": list(like.shape), "dtype": like.dtype.name}
+
+
+def _noise_shape(policy, shared) -> tuple[int, ...]:
+    """Of an agent's noise: its own, the team's if shared, or one for each of diffusion's draws."""
+    width = policy.spec.action_dim
+    if isinstance(policy.algorithm, DiffusionBC):
+        return (policy.algorithm.steps + 1, width)
+    return (policy.view.n, width) if shared else (width,)
+
+
+def _asking(algorithm, w):
+    """The algorithm with its strength of guidance as an input of the graph.
+
+    Set past the check of its range, which can't be made on an input whose value is not known yet.
+    """
+    if w is None:
+        return algorithm
+    asking = copy.copy(algorithm)
+    object.__setattr__(asking, "guidance", w)
+    return asking
+
+
+def _in_units(action, card, agent) -> Array:
+    """The action as the environment takes it: unpadded, in its range, counted from its first choice."""
+    if "starts" in card:
+        return action + card["starts"][agent]
+    if "low" not in card:
+        return action
+    low, high = (jnp.asarray(card[name][agent]) for name in ("low", "high"))
+    return low + (action[: len(low)] + 1) / 2 * (high - low)
+
+
+def _onnx(made):
+    try:
+        import onnxruntime
+        from jax2onnx import to_onnx
+    except ModuleNotFoundError as error:
+        raise InputError('export to ONNX needs: pip install "vgm2p[export]"') from error
+
+    content = to_onnx(
+        made.act,
+        list(made.inputs.values()),
+        model_name=made.name,
+        input_names=list(made.inputs),
+        output_names=["action"],
+    ).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of constants that it can't fold
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    taken = {x.name for x in session.get_inputs()}
+
+    def run(*values):
+        named = zip(made.inputs, values, strict=True)
+        return session.run(None, {n: np.asarray(x) for n, x in named if n in taken})[0]
+
+    return content, run
+
+
+def _stablehlo(made):
+    exported = jax.export.export(jax.jit(made.act))(*made.inputs.values())
+    return exported.mlir_module_serialized, exported.call
+
+
+_WRITERS: dict[str, Callable] = {"onnx": _onnx, "stablehlo": _stablehlo}
+
+
+def _furthest(policy, made, run) -> float:
+    """The largest distance of the graph's actions from the policy's, on random inputs; checked."""
+    rng, act, furthest = np.random.default_rng(0), jax.jit(made.act), 0.0
+    for _ in range(TRIED):
+        values = [_drawn(rng, policy, name, x) for name, x in made.inputs.items()]
+        gap = np.abs(np.asarray(run(*values), np.float64) - np.asarray(act(*values), np.float64))
+        furthest = max(furthest, float(gap.max()))
+    within = DIFFUSED if isinstance(policy.algorithm, DiffusionBC) else WITHIN
+    if not furthest <= within:
+        raise InputError(
+            f"{made.name}: an action is {furthest:.1e} from the policy's, more than {within:.0e}"
+        )
+    return furthest
+
+
+def _drawn(rng, policy, name, like):
+    """A random input, observations in the range of those trained on."""
+    if name == "legal":
+        legal = rng.random(like.shape) < 0.5
+        legal[rng.integers(len(legal))] = True
+        return legal
+    if name == "w":
+        return np.float32(rng.uniform(1, getattr(policy.algorithm, "guidance_max", None) or 1))
+    normal = rng.normal(size=like.shape).astype(np.float32)
+    if name == "noise":
+        return normal
+    mean, std = policy.view.own if policy.view.own else (policy.view.mean, policy.view.std)
+    rows = [np.resize(np.asarray(x), like.shape) for x in (mean, std)]
+    return (rows[0] + rows[1] * normal).astype(np.float32)
+
+
+def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
+    """What is known of the exported team, as it stands in model.json."""
+    result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+    kept = ("id", "source", "note", "licence", "sha256", "transitions", "return_mean", "return_std")
+    return {
+        "algorithm": algorithm_name(policy.algorithm),
+        "fields": changed_fields(policy.algorithm),
+        "noise": getattr(policy.algorithm, "noise", 0.0),
+        "guidance": getattr(policy.algorithm, "guidance", None),
+        "task": read_json(folder / "experiment.json")["task"],
+        "seed": seed,
+        "updates": result.get("updates"),
+        "return": {
+            "mean": result.get("mean"),
+            "interval": result.get("interval"),
+            "seeds": result.get("seeds"),
+        },
+        "win_rate": result.get("win_rate"),
+        "data": {name: card[name] for name in kept if name in card},
+        "env": card.get("env"),
+        "agents": agents,
+        "versions": versions(),
+    }
+
+
+def _readme(model) -> str:
+    """The model card in words, with the head that the Hugging Face Hub reads."""
+    score, data = model["return"], model["data"]
+    told = "not scored: the data name no environment"
+    if score["mean"] is not None:
+        low, high = score["interval"]
+        seeds = len(score["seeds"])
+        spread = "no interval" if np.isnan(low) else f"95 % interval {low:.4g} to {high:.4g}"
+        told = f"{score['mean']:.4g} on average over {seeds} training seed{'s' * (seeds > 1)}, {spread}"
+    rows = "\n".join(
+        f"| {name} | `{x['file']}` | "
+        + ", ".join(f"`{n}` {y['dtype']} {y['shape']}" for n, y in x["inputs"].items())
+        + f" | {x['furthest_from_policy']:.1e} |"
+        for name, x in model["agents"].items()
+    )
+    licence = data.get("licence", "not stated")
+    return f"""---
+library_name: vgm2p
+license: {licence.lower() if licence == "Apache-2.0" else "other"}
+tags: [multi-agent, offline-reinforcement-learning, {model["algorithm"]}]
+---
+
+# {model["algorithm"]} on {model["task"]}
+
+A team of {len(model["agents"])} agents, each a graph of its own that needs its own observation alone.
+Made with vgm2p {model["versions"]["vgm2p"]}; training seed {model["seed"]} of the run.
+
+- Return: {told}. The data's episodes: {data["return_mean"]:.4g} ± {data["return_std"]:.4g}.
+- Data: {data["id"]}, {data["transitions"]:,} transitions; {data.get("source", "source not stated")}.
+  Licence: {licence}. sha256 {data.get("sha256", "not stated")}.
+- Settings that differ from the defaults: {json.dumps(model["fields"]) if model["fields"] else "none"}.
+
+| agent | file | inputs | furthest from the policy |
+|---|---|---|---|
+{rows}
+
+`obs` is what the environment shows the agent, as it is. `noise` is standard normal, drawn anew at every step;
+it is scaled by {model["noise"]} inside, and zeros act without noise. `action` is in the environment's units.
+"""

@@ -1,0 +1,239 @@
+"""Your own team: recorded from any PettingZoo environment, trained for and scored in it."""
+
+import shutil
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from mpe2 import simple_speaker_listener_v4, simple_spread_v3
+from pettingzoo import ParallelEnv
+
+import vgm2p
+from vgm2p.algorithms import BC, VGM2P, Fit
+from vgm2p.cli import main
+from vgm2p.data import store
+from vgm2p.data.writer import Writer
+from vgm2p.envs.pettingzoo import Layout, PettingZooVec, make
+from vgm2p.errors import InputError
+from vgm2p.evaluate import evaluate
+from vgm2p.runs import Experiment, load_policy, run, run_task
+from vgm2p.tasks import task
+
+SPREAD = "mpe2.simple_spread_v3"
+TINY = Fit(hidden=(16,))
+
+
+def play(env, episodes: int, steps: int = 1000, seed: int = 0) -> list:
+    """Uniformly random legal actions; returns every action and what the environment answered."""
+    rng, told = np.random.default_rng(seed), []
+    for episode in range(episodes):
+        env.reset(seed=seed + episode)
+        for _ in range(steps):
+            if not env.agents:
+                break
+            for name in env.agents:
+                env.action_space(name).seed(int(rng.integers(2**31)))
+            actions = {name: env.action_space(name).sample() for name in env.agents}
+            told.append((actions, env.step(actions)))
+    return told
+
+
+def recorded(name, module=SPREAD, episodes=3, **options):
+    env = vgm2p.record(make(module, options), name, module=module, options=options)
+    play(env, episodes)
+    return env.close()
+
+
+@pytest.fixture(scope="module")
+def spread(data_home):
+    """A small recorded dataset of three agents that spread out."""
+    return recorded("own/spread", episodes=40, continuous_actions=True).id
+
+
+class Leavers(ParallelEnv):
+    """Two agents that choose from 1 and 3, or 5 and 6; the second leaves after two steps of three."""
+
+    metadata = {"name": "leavers", "render_modes": []}  # noqa: RUF012
+    possible_agents = ["a", "b"]  # noqa: RUF012
+
+    def observation_space(self, agent):
+        mask = spaces.MultiBinary(3 if agent == "a" else 2)
+        return spaces.Dict({"observation": spaces.Box(-1, 1, (1,), np.float32), "action_mask": mask})
+
+    def action_space(self, agent):
+        return spaces.Discrete(3, start=1) if agent == "a" else spaces.Discrete(2, start=5)
+
+    def _seen(self):
+        masks = {"a": np.array([1, 0, 1], np.int8), "b": np.array([1, 1], np.int8)}
+        return {n: {"observation": np.full(1, 0.5, np.float32), "action_mask": masks[n]} for n in self.agents}
+
+    def reset(self, seed=None, options=None):
+        self.agents, self.age = ["a", "b"], 0
+        return self._seen(), {name: {} for name in self.agents}
+
+    def step(self, actions):
+        assert set(actions) == set(self.agents)
+        assert actions["a"] in (1, 3)
+        self.age += 1
+        there, over = list(self.agents), {name: self.age == (3 if name == "a" else 2) for name in self.agents}
+        self.agents = [name for name in there if not over[name]]
+        rewards = {name: 1.0 if name == "a" else 3.0 for name in there}
+        return self._seen(), rewards, over, dict.fromkeys(there, False), {name: {} for name in there}
+
+
+def test_a_recording_is_what_the_environment_said(data_home):
+    env = simple_spread_v3.parallel_env(max_cycles=5)
+    wrapped = vgm2p.record(env, "own/said")
+    told = play(wrapped, episodes=2)
+    data = wrapped.close()
+    assert data.lengths.tolist() == [5, 5]
+    assert not data.terminated.any()  # MPE's limit cuts, it does not end
+    rewards = [np.mean(list(answer[1].values())) for _, answer in told]
+    np.testing.assert_allclose(data.reward, rewards, rtol=1e-6)
+    names = wrapped.possible_agents
+    np.testing.assert_array_equal(data.action, [[actions[n] for n in names] for actions, _ in told])
+    seen = np.delete(data.obs, 6, axis=0)[1:]  # without the first of each episode, which reset showed
+    np.testing.assert_allclose(seen, [[answer[0][n] for n in names] for _, answer in told], rtol=1e-6)
+
+
+def test_agents_of_other_widths_are_padded_and_unpadded(data_home):
+    data = recorded("own/speaker", "mpe2.simple_speaker_listener_v4", episodes=2, continuous_actions=True)
+    assert data.obs.shape[1:] == (2, 11)
+    assert not data.obs[:, 0, 3:].any()  # the speaker sees three numbers
+    assert data.card["sizes"] == [3, 5]
+    env = simple_speaker_listener_v4.parallel_env(continuous_actions=True)
+    env.reset(seed=0)
+    layout = Layout.of(env)
+    actions = {name: env.action_space(name).sample() for name in env.agents}
+    coded = layout.coded(env, actions)
+    assert np.abs(coded).max() <= 1
+    for name, action in layout.actions(env, coded).items():
+        np.testing.assert_allclose(action, actions[name], atol=1e-6)
+
+
+def test_choices_masks_and_leaving_agents(data_home):
+    wrapped = vgm2p.record(Leavers(), "own/leavers")
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        wrapped.reset()
+        while wrapped.agents:
+            wrapped.step({n: int(rng.choice([1, 3] if n == "a" else [5, 6])) for n in wrapped.agents})
+    data = wrapped.close()
+    assert data.terminated.all()
+    assert data.lengths.tolist() == [3, 3]
+    assert data.reward.tolist() == [2, 2, 1] * 2  # the mean over those who are there
+    assert data.legal[0].tolist() == [[True, False, True], [True, True, False]]
+    assert data.legal[2].tolist() == [[True, False, True], [True, False, False]]  # the one who left may wait
+    assert set(np.unique(data.action[:, 0])) <= {0, 2}
+
+
+def test_a_killed_recording_goes_on_after_its_last_whole_episode(data_home):
+    whole = recorded("own/whole", episodes=4, max_cycles=3)
+    env = vgm2p.record(
+        make(SPREAD, {"max_cycles": 3}), "own/killed", module=SPREAD, options={"max_cycles": 3}
+    )
+    play(env, episodes=2)
+    with (store.home() / "own/killed/unfinished/reward.raw").open("ab") as file:
+        file.write(b"half")  # of an episode that the kill cut
+    env = vgm2p.record(
+        make(SPREAD, {"max_cycles": 3}), "own/killed", module=SPREAD, options={"max_cycles": 3}
+    )
+    play(env, episodes=1, seed=2)
+    play(env, episodes=1, seed=3)
+    killed = env.close()
+    assert killed.lengths.tolist() == whole.lengths.tolist()
+    assert killed.returns[:2] == pytest.approx(whole.returns[:2])
+    assert not (store.home() / "own/killed/unfinished").exists()
+    with pytest.raises(InputError, match="holds a dataset already"):
+        vgm2p.record(make(SPREAD, {}), "own/killed")
+
+
+def test_a_damaged_unfinished_recording_is_refused(data_home):
+    env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/damaged")
+    play(env, episodes=1)
+    (store.home() / "own/damaged/unfinished/reward.raw").write_bytes(b"")
+    with pytest.raises(InputError, match=r"reward.raw has 0 bytes where .* tells of 12"):
+        vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/damaged")
+    with pytest.raises(InputError, match="no episode was finished"):
+        Writer(store.home() / "own/empty", {"id": "own/empty"}).finish()
+
+
+def test_the_vectorised_environment_agrees_with_plain_ones():
+    vec, seed = PettingZooVec(SPREAD, {"max_cycles": 4}, copies=2), 5
+    plain = [simple_spread_v3.parallel_env(max_cycles=4) for _ in range(2)]
+    sight = vec.reset(seed)
+    seen = [env.reset(seed=seed + i)[0] for i, env in enumerate(plain)]
+    rng = np.random.default_rng(0)
+    for step in range(4):
+        for i, env in enumerate(plain):
+            np.testing.assert_allclose(sight.obs[i], [seen[i][n] for n in env.possible_agents], rtol=1e-6)
+        action = rng.integers(5, size=(2, 3))
+        sight, reward, terminated, truncated = vec.step(action)
+        for i, env in enumerate(plain):
+            seen[i], rewards, *_ = env.step(dict(zip(env.agents, action[i].tolist(), strict=True)))
+            assert reward[i] == pytest.approx(np.mean(list(rewards.values())))
+        assert truncated.all() == (step == 3)
+        assert not terminated.any()
+    assert not vec.running.any()
+    assert not vec.step(action)[1].any()
+    vec.restart(np.array([True, False]))
+    assert vec.running.tolist() == [True, False]
+
+
+def test_your_team_trains_and_is_scored_in_your_environment(spread, tmp_path):
+    experiment = Experiment(
+        spread, VGM2P(fit=TINY), updates=20, batch=8, seeds=(0, 1), eval_every=20, eval_episodes=4
+    )
+    result = run(experiment, tmp_path / "run")
+    assert np.shape(result["returns"]) == (2, 4)
+    again = evaluate(load_policy(tmp_path / "run"), task(spread), 4)
+    np.testing.assert_allclose([e.returns for e in again], result["returns"], atol=0.01)
+    folder = store.home() / spread
+    shutil.move(folder, tmp_path / "away")  # a run is whole without its data
+    try:
+        assert run_task(tmp_path / "run").has_env
+        assert load_policy(tmp_path / "run").spec.n == 3
+    finally:
+        shutil.move(tmp_path / "away", folder)
+
+
+def test_a_team_without_an_environment_trains_and_says_so(data_home, tmp_path, capsys):
+    env = vgm2p.record(make(SPREAD, {"max_cycles": 5}), "own/logs")
+    play(env, episodes=4)
+    env.close()
+    result = run(Experiment("own/logs", BC(fit=TINY), updates=4, batch=4, seeds=(0,)), tmp_path)
+    assert result["mean"] is None
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(tmp_path)])
+    assert "names no environment to play in" in capsys.readouterr().err
+    settings = ["--updates", "4", "--batch", "4", "--out", str(tmp_path), "--seeds", "0"]
+    main(["train", "own/logs", *settings, "bc", "--fit.hidden", "16"])
+    assert "what they alone tell: vgm2p estimate" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "told"),
+    [
+        ("mpe2.simple_sprad", {}, "install its package, or mend the name"),
+        ("json", {}, "has no function parallel_env"),
+        (SPREAD, {"colour": "blue"}, "does not take the options"),
+    ],
+)
+def test_an_environment_that_is_not_there_is_told(module, options, told):
+    with pytest.raises(InputError, match=told):
+        make(module, options)
+
+
+def test_action_spaces_that_mix_are_refused():
+    class Mixed(Leavers):
+        def action_space(self, agent):
+            return spaces.Discrete(2) if agent == "a" else spaces.Box(-1, 1, (1,))
+
+    with pytest.raises(InputError, match="must be all Box or all Discrete, and are a: Discrete"):
+        vgm2p.record(Mixed(), "own/mixed")
+
+
+def test_a_film_of_your_team(spread, tmp_path):
+    run(Experiment(spread, BC(fit=TINY), updates=2, batch=4, seeds=(0,), eval_episodes=1), tmp_path / "run")
+    main(["play", str(tmp_path / "run"), "--video", str(tmp_path / "team.gif"), "--seconds", "0.5"])
+    assert (tmp_path / "team.gif").stat().st_size > 1000
