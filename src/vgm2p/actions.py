@@ -40,14 +40,15 @@ class Continuous:
 
 @dataclass(frozen=True)
 class Discrete:
-    """One of `dim` choices, coded as +1 at the choice and -1 elsewhere."""
+    """One of `dim` choices, coded as +scale at the choice and -scale elsewhere."""
 
     dim: int
+    scale: float = 1.0
     discrete: Literal[True] = True
 
     def encode(self, action: Int[Array, "*b"]) -> Float[Array, "*b a"]:
         """The code of a choice."""
-        return 2.0 * (action[..., None] == jnp.arange(self.dim)) - 1.0
+        return self.scale * (2.0 * (action[..., None] == jnp.arange(self.dim)) - 1.0)
 
     def decode(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Int[Array, "*b"]:
         """The legal choice whose code is nearest: the largest entry among the legal ones."""

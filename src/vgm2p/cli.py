@@ -1,5 +1,6 @@
 """The command line: `vgm2p <command> --help` explains each."""
 
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -224,8 +225,9 @@ class DataShow:
         from vgm2p.tasks import nearest_published, task
 
         dataset = task(self.task).load_data()
-        for name in ("id", "source", "note", "licence", "seed", "versions", "sha256"):
-            out.print(f"[bold]{name}[/bold] {dataset.card[name]}", highlight=False)
+        for name in ("id", "source", "note", "licence", "env", "seed", "versions", "sha256"):
+            if name in dataset.card:
+                out.print(f"[bold]{name}[/bold] {dataset.card[name]}", highlight=False)
         returns, lengths = dataset.returns, dataset.lengths
         out.print(
             f"{len(returns):,} episodes, {lengths.sum():,} transitions, "
@@ -243,6 +245,96 @@ class DataShow:
         if self.picture:
             draw_returns(dataset.id, returns, self.picture)
             out.print(f"wrote {self.picture}")
+
+
+@dataclass
+class DataImport:
+    """Read another format into a dataset of yours, which then trains as any other does.
+
+    omiga: an HDF5 file of OMIGA's. vault: the folder <name>.vlt/<uid> of OG-MARL's. folder: NumPy or Parquet
+    files of your own. minari: a dataset in Minari's own folder. docs/data.md describes each.
+
+    Example: vgm2p data import vault vaults/3m.vlt/Good og/3m-good --time-limit 60
+    """
+
+    kind: Positional[Literal["omiga", "vault", "folder", "minari"]]
+    """The format."""
+    source: Positional[str]
+    """The file or folder; of Minari, the dataset's name there."""
+    name: Positional[str | None] = None
+    """What the dataset is to be called; of OMIGA's files, by default omiga/<team>-<tier>."""
+    agents: int | None = None
+    """How many there are, where the format does not tell (folder, minari)."""
+    ends: Literal["step", "row"] = "step"
+    """Where end flags are: on the last action's row, or on an extra row with the last observation."""
+    time_limit: int | None = None
+    """Episodes of exactly so many steps were cut, whatever their flags say."""
+    env: str | None = None
+    """What scores policies: a PettingZoo module, like mpe2.simple_spread_v3, or a team, like 3hopper."""
+    env_options: str = "{}"
+    """Options of that module's parallel_env, as JSON."""
+    licence: str | None = None
+    """The data's licence, for the card."""
+
+    def run(self) -> None:
+        """Import, and say what was found."""
+        from vgm2p.data import omiga
+        from vgm2p.data.importing import import_data
+
+        name = self.name or (omiga.name_of(Path(self.source)) if self.kind == "omiga" else None)
+        if name is None:
+            raise InputError(f"a name is missing: vgm2p data import {self.kind} {self.source} NAME")
+        dataset = import_data(
+            self.kind,
+            self.source,
+            name,
+            agents=self.agents,
+            ends=self.ends,
+            time_limit=self.time_limit,
+            env=self._env(),
+            licence=self.licence,
+        )
+        card = dataset.card
+        out.print(
+            f"{name}: {card['episodes']:,} episodes, {card['transitions']:,} transitions of {card['agents']} "
+            f"agents, return {_returns_text(card['return_mean'], card['return_std'])}, "
+            f"{dataset.terminated.mean():.0%} truly ended. Look at it: vgm2p data check {name}"
+        )
+
+    def _env(self) -> dict | None:
+        from vgm2p.tasks import TEAMS
+
+        if self.env is None or self.env in TEAMS:
+            return {"team": self.env} if self.env else None
+        try:
+            return {"module": self.env, "options": json.loads(self.env_options)}
+        except json.JSONDecodeError as error:
+            raise InputError(f"--env-options {self.env_options!r} is no JSON: {error}") from error
+
+
+@dataclass
+class DataExport:
+    """Write a dataset in another format, for other people's tools.
+
+    Example: vgm2p data export twin/3hopper-medium vault vaults/3hopper.vlt/Medium
+    """
+
+    task: Positional[str]
+    """The dataset."""
+    kind: Positional[Literal["omiga", "vault", "folder", "minari"]]
+    """The format."""
+    out: Positional[str]
+    """The file or folder, which must not exist; of Minari, the name there."""
+    ends: Literal["step", "row"] = "step"
+    """Of vaults: OG-MARL's own alignment, or an extra row that keeps each episode's last observation."""
+
+    def run(self) -> None:
+        """Write it."""
+        from vgm2p.data.importing import export_data
+        from vgm2p.tasks import task
+
+        export_data(task(self.task).load_data(), self.kind, self.out, self.ends)
+        out.print(f"wrote {self.out}")
 
 
 @dataclass
@@ -405,6 +497,8 @@ Data = (
     Annotated[DataList, subcommand("list")]
     | Annotated[DataMake, subcommand("make")]
     | Annotated[DataShow, subcommand("show")]
+    | Annotated[DataImport, subcommand("import")]
+    | Annotated[DataExport, subcommand("export")]
 )
 Behaviour = Annotated[BehaviourTrain, subcommand("train")] | Annotated[BehaviourList, subcommand("list")]
 

@@ -80,7 +80,8 @@ def export(folder: Path, out: Path, kind: Kind = "onnx", seed: int | None = None
     """Write `<agent>.onnx` (or `.stablehlo`) for every agent of a run, `model.json` and a README.md.
 
     Each graph is run on random observations and held against the policy. Raises InputError if an action is
-    further than 1e-5 away (diffusion: 1e-4), for a training seed that the run does not have, and if a package is missing.
+    further than 1e-5 away (diffusion: 1e-4), for a training seed that the run does not have, and if a package
+    is missing.
     """
     policy, card = load_policy(folder), read_json(folder / "data.json")
     if seed is not None and seed not in policy.seeds:

@@ -230,11 +230,24 @@ TASKS = TWINS | BATTLES | GAMES
 
 
 def task(name: str) -> Task | Own:
-    """The task or your dataset of that name; InputError with the nearest names if there is none."""
+    """The task or your dataset of that name; InputError with the nearest names if there is none.
+
+    `omiga/<team>-<tier>` is read, once, from OMIGA's own file if that lies in the folder `omiga` of the data.
+    """
+    if name.startswith("omiga/"):
+        _import_omiga(name)
     own = [] if name in TASKS else owned()
     if name not in own:
         return tabled(name, own)
     return Own(name, store.read_json(store.home() / name / "card.json"))
+
+
+def _import_omiga(name) -> None:
+    from vgm2p.data import importing, omiga
+
+    for path in (store.home() / "omiga").glob("*.hdf5"):
+        if omiga.name_of(path) == name and not (store.home() / name / "card.json").exists():
+            importing.import_data("omiga", str(path), name)
 
 
 def tabled(name: str, others: list[str] | None = None) -> Task:

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from vgm2p.errors import InputError
-from vgm2p.flows import MeanFlow
+from vgm2p.flows import Field, MeanFlow
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Chance, Metrics, Params, Sampling, Spec, TrainState, Transition
 
@@ -84,6 +84,20 @@ class Fit:
         clip = optax.stateless(lambda grads, _: _clip_fields(grads, self.max_grad_norm))
         rate = optax.cosine_decay_schedule(self.learning_rate, updates) if updates else self.learning_rate
         return optax.chain(clip, optax.adam(rate))
+
+
+class Execution(Protocol):
+    """What a flow's algorithm says of acting."""
+
+    @property
+    def noise(self) -> float:
+        """Scale of the latent noise."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Jumps from noise to action."""
+        ...
 
 
 class PolicyParams(NamedTuple):
@@ -197,18 +211,38 @@ def clone_loss(
     return flow.loss(field, sample, condition, sample.v, tangent, batch.acting)
 
 
+def flow_act(
+    spec: Spec,
+    flow: MeanFlow,
+    field: Field,
+    noise: Float[Array, "*b n a"],
+    how: Execution,
+    legal: Bool[Array, "*b n a"] | None,
+) -> Array:
+    """The actions that a flow reaches from `noise`, in its jumps.
+
+    Told to act without noise, agents that choose make their likeliest choice: at t = 1 the marginal velocity
+    is the noise less the mean of the codes, and that tells how likely each choice is. (Where a jump from the
+    middle of the noise lands does not: docs/battles.md.)
+    """
+    if spec.actions.discrete and how.noise == 0.0:
+        ones = jnp.ones(noise.shape[:-1])
+        return spec.actions.decode(noise - field(noise, ones, ones), legal)
+    return spec.actions.decode(flow.sample(field, noise, how.steps), legal)
+
+
 def clone_act(
     spec: Spec,
     flow: MeanFlow,
     policy: Velocity,
     obs: Float[Array, "*b n o"],
-    noise: Float[Array, "*b n a"],
+    chance: Chance,
+    how: Execution,
     legal: Bool[Array, "*b n a"] | None,
-    steps: int,
 ) -> Array:
-    """The actions that an unconditional flow reaches from `noise`."""
+    """Every agent's action by an unconditional flow."""
     field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs))  # noqa: E731
-    return spec.actions.decode(flow.sample(field, noise, steps), legal)
+    return flow_act(spec, flow, field, latent(spec, obs, chance, how.noise), how, legal)
 
 
 def pick(

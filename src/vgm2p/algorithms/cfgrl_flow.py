@@ -15,7 +15,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, latent
+from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, flow_act, latent
 from vgm2p.algorithms.vgm2p import VGM2P, encode
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
@@ -73,7 +73,7 @@ class CFGRLFlow:
             return anything + self.guidance * (good - anything)
 
         noise = latent(spec, obs, chance, self.noise)
-        return spec.actions.decode(FLOW_MATCHING.sample(guided, noise, self.steps), legal)
+        return flow_act(spec, FLOW_MATCHING, guided, noise, self, legal)
 
     @property
     def _training(self) -> VGM2P:

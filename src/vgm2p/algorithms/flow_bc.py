@@ -21,7 +21,6 @@ from vgm2p.algorithms.algorithm import (
     clone_act,
     clone_loss,
     descend,
-    latent,
     start,
 )
 from vgm2p.flows import FLOW_MATCHING
@@ -65,5 +64,4 @@ class FlowBC:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: `steps` network passes."""
-        noise = latent(spec, obs, chance, self.noise)
-        return clone_act(spec, FLOW_MATCHING, params.policy, obs, noise, legal, self.steps)
+        return clone_act(spec, FLOW_MATCHING, params.policy, obs, chance, self, legal)

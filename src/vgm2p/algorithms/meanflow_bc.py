@@ -17,7 +17,6 @@ from vgm2p.algorithms.algorithm import (
     clone_act,
     clone_loss,
     descend,
-    latent,
     start,
 )
 from vgm2p.flows import MeanFlow
@@ -69,5 +68,4 @@ class MeanFlowBC:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
-        noise = latent(spec, obs, chance, self.noise)
-        return clone_act(spec, self.flow, params.policy, obs, noise, legal, self.steps)
+        return clone_act(spec, self.flow, params.policy, obs, chance, self, legal)

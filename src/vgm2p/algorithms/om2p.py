@@ -93,8 +93,7 @@ class OM2P:
         legal: Bool[Array, "*b n a"] | None = None,
     ) -> Array:
         """Every agent's action from its own observation: one network pass."""
-        noise = latent(spec, obs, chance, self.noise)
-        return clone_act(spec, self.flow, params.policy, obs, noise, legal, self.steps)
+        return clone_act(spec, self.flow, params.policy, obs, chance, self, legal)
 
     def _jump(self, spec, policy, obs, key):
         """A differentiable action of the policy, from unit noise."""

@@ -32,6 +32,7 @@ from vgm2p.algorithms.algorithm import (
     Velocity,
     check_shared_noise,
     descend,
+    flow_act,
     latent,
     pick,
     redraw,
@@ -196,7 +197,7 @@ class VGM2P:
         condition = encode(good, self.guidance * good)
         field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
         noise = latent(spec, obs, chance, self.noise)
-        return spec.actions.decode(self.flow.sample(field, noise, self.steps), legal)
+        return flow_act(spec, self.flow, field, noise, self, legal)
 
     def _layout(self, rows):
         """(rows of any action, anchors, where the guided rows are) among `rows`; see `policy_loss`."""

@@ -83,7 +83,9 @@ def _write(dataset, padding, path):
         shapes = {"s": (n, width), "o": (n, width), "a": (n, a), "r": (1,), "d": (1,)}
         for key, shape in shapes.items():
             kind = "f8" if key in ("s", "o") else "f4"
-            file.create_dataset(key, (len(dataset.state), *shape), kind, chunks=True, compression="lzf")
+            file.create_dataset(
+                key, (len(dataset.state), *shape), kind, chunks=True, compression="lzf", fletcher32=True
+            )
         at = 0
         for episode in range(len(dataset.lengths)):
             part = dataset.take(np.array([episode]))

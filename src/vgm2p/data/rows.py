@@ -91,6 +91,19 @@ def episodes(blocks: Iterable[Rows], ends: Ends, time_limit: int | None, where: 
             yield found
 
 
+def rows_of(dataset: Dataset, ends: Ends) -> Rows:
+    """The inverse of `episodes`; with "step", without what each episode's last action led to."""
+    episode = np.repeat(np.arange(len(dataset.lengths)), dataset.lengths + 1)
+    final = np.zeros(len(dataset.state), bool)
+    final[np.cumsum(dataset.lengths + 1) - 1] = True
+    taken = (np.arange(len(final)) - episode).clip(max=len(dataset.reward) - 1)
+    action, reward, over = dataset.action[taken], dataset.reward[taken], dataset.terminated[episode]
+    action[final], reward[final] = 0, 0
+    flag = final if ends == "row" else np.append(final[1:], False)
+    rows = Rows(dataset.state, action, reward, flag & over, flag & ~over, dataset.obs, dataset.legal)
+    return rows if ends == "row" else _part(rows, ~final)
+
+
 def _made(rows: Rows, last: Int[ndarray, " e"], ends: Ends, time_limit: int | None) -> Dataset | None:
     """Whole episodes, whose flags are up in the rows `last`; None if none of them has a step."""
     first = np.concatenate([[0], last[:-1] + 1])
@@ -148,9 +161,7 @@ def _choices(fields, where) -> dict[str, Any]:
     if action.size and action.min() < 0:
         raise InputError(f"{where}: 'action' holds the choice {action.min()}; choices count from 0")
     if legal is None:
-        raise InputError(
-            f"{where}: 'action' holds choices, and 'legal' is not there to tell how many there are"
-        )
+        raise InputError(f"{where}: 'action' holds choices, and no 'legal' tells how many there are")
     if legal.shape[:2] != action.shape or (action.size and action.max() >= legal.shape[2]):
         raise InputError(
             f"{where}: 'legal' has shape {legal.shape}, which does not fit choices up to {action.max()} in "
@@ -159,7 +170,7 @@ def _choices(fields, where) -> dict[str, Any]:
     return fields
 
 
-def _part(rows: Rows, where: slice) -> Rows:
+def _part(rows: Rows, where: slice | Bool[ndarray, " t"]) -> Rows:
     return Rows(**{name: x[where] for name, x in rows._asdict().items() if x is not None})
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vgm2p.data.dataset import Dataset
-from vgm2p.data.rows import Ends, Rows, episodes
+from vgm2p.data.rows import Ends, Rows, episodes, rows_of
 from vgm2p.errors import InputError
 
 BLOCK = 200e6  # bytes that are read at once, about
@@ -66,35 +66,17 @@ def write(dataset: Dataset, path: Path, ends: Ends = "step") -> None:
 
 def _columns(part: Dataset, ends: Ends) -> dict[str, Any]:
     """A vault's columns of some episodes, with the leading axis of one."""
-    n = part.action.shape[1]
-    episode = np.repeat(np.arange(len(part.lengths)), part.lengths + 1)
-    final = np.zeros(len(part.state), bool)
-    final[np.cumsum(part.lengths + 1) - 1] = True
-    rows = np.arange(len(part.state)) - episode  # of the action that follows
-    flag = final if ends == "row" else np.append(final[1:], False)
-    kept = np.ones(len(final), bool) if ends == "row" else ~final
-    taken = rows.clip(max=len(part.reward) - 1)
-    action = np.where(_like(final, part.action), 0, part.action[taken]).astype(part.action.dtype)
-    reward = np.where(final, 0, part.reward[taken]).astype(np.float32)
-    over = flag & part.terminated[episode]
-    cut = flag & ~part.terminated[episode]
-    own = part.obs if part.obs is not None else np.repeat(part.state[:, None], n, 1)
-    infos = {"state": part.state[None, kept]}
-    if part.legal is not None:
-        infos["legals"] = part.legal[None, kept]
-    each = lambda x: np.repeat(x[kept, None], n, 1)[None]  # noqa: E731
+    rows, n = rows_of(part, ends), part.action.shape[1]
+    each = lambda x: np.repeat(x[:, None], n, 1)[None]  # noqa: E731
+    infos = {"state": rows.state, "legals": rows.legal}
     return {
-        "observations": own[None, kept].astype(np.float32),
-        "actions": action[None, kept],
-        "rewards": each(reward),
-        "terminals": each(over),
-        "truncations": each(cut),
-        "infos": infos,
+        "observations": each(rows.state) if rows.obs is None else rows.obs[None].astype(np.float32),
+        "actions": rows.action[None],
+        "rewards": each(rows.reward),
+        "terminals": each(rows.terminated),
+        "truncations": each(rows.truncated),
+        "infos": {name: x[None] for name, x in infos.items() if x is not None},
     }
-
-
-def _like(x, y):
-    return x.reshape(len(x), *(1,) * (y.ndim - 1))
 
 
 def _nested(value):

@@ -1,0 +1,143 @@
+"""Logs of your own as plain files: a folder of NumPy arrays, or of Parquet files; read, and written for all.
+
+One row per step, in time, episode after episode:
+
+| name | NumPy, shape | Parquet, type | |
+|---|---|---|---|
+| `state` | [t, s] | list of float | optional: without it the observations side by side |
+| `obs` | [t, n, o] | list of n * o float | optional: without it agents see the whole state |
+| `action` | [t, n, a] float, [t, n] int | list of n * a float, of n int | in [-1, 1], or choices from 0 |
+| `legal` | [t, n, c] bool | list of n * c bool | which choices there were; of choices only |
+| `reward` | [t] or [t, n] | float, or list of n float | of several, the mean is taken |
+| `terminated` | [t] bool | bool | the row's end flag is up: a true end |
+| `truncated` | [t] bool | bool | likewise: the episode was cut (optional) |
+
+Nothing is unpickled: arrays of objects are refused.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vgm2p.data.dataset import Dataset
+from vgm2p.data.rows import Ends, Rows, episodes, rows_of
+from vgm2p.errors import InputError
+
+COLUMNS = ("state", "obs", "action", "legal", "reward", "terminated", "truncated")
+BLOCK = 50_000  # rows that are read at once
+
+
+def read(
+    path: Path, agents: int, ends: Ends, time_limit: int | None
+) -> tuple[dict[str, Any], Iterator[Dataset]]:
+    """(card, episodes) of a folder of `<name>.npy` or `*.parquet` files.
+
+    Raises InputError that names file and column if one is missing, broken, or does not fit to the others.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder: name one that holds <name>.npy or *.parquet files")
+    arrays, tables = sorted(path.glob("*.npy")), sorted(path.glob("*.parquet"))
+    if bool(arrays) == bool(tables):
+        raise InputError(f"{path} must hold .npy files or .parquet files, and one kind only")
+    blocks = _numpy(arrays, path) if arrays else _parquet(tables, agents)
+    card = {
+        "source": f"{'NumPy' if arrays else 'Parquet'} files in {path.name}",
+        "note": f'end flags are on the "{ends}"; time limit {time_limit or "as flagged"}',
+        "licence": "not stated",
+        "agents": agents,
+        "env": None,
+    }
+    return card, episodes((_rows(block, agents, path) for block in blocks), ends, time_limit, str(path))
+
+
+def _numpy(paths, folder):
+    """Blocks of columns, each array mapped into memory."""
+    columns = {}
+    for path in paths:
+        if path.stem not in COLUMNS:
+            raise InputError(f"{path}: unknown column {path.stem!r}; there are: {', '.join(COLUMNS)}")
+        try:
+            columns[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
+            raise InputError(f"{path} is truncated, or no array of numbers ({error})") from error
+        if columns[path.stem].ndim == 0:
+            raise InputError(f"{path} holds a single number; it needs one row per step")
+    lengths = {name: len(x) for name, x in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"{folder}: columns differ in length: {lengths}")
+    for first in range(0, max(lengths.values()), BLOCK):
+        yield {name: np.asarray(x[first : first + BLOCK]) for name, x in columns.items()}
+
+
+def _parquet(paths, agents):
+    """Blocks of columns, lists unfolded to [t, n, ...]."""
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError as error:
+        raise InputError('Parquet files need: pip install "vgm2p[parquet]"') from error
+    for path in paths:
+        try:
+            with ParquetFile(path) as file:
+                if unknown := set(file.schema_arrow.names) - set(COLUMNS):
+                    raise InputError(
+                        f"{path}: unknown columns {sorted(unknown)}; there are: {', '.join(COLUMNS)}"
+                    )
+                for batch in file.iter_batches(BLOCK):
+                    yield {
+                        name: _unfolded(batch.column(name), name, agents, path) for name in batch.schema.names
+                    }
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is truncated or damaged ({error})") from error
+
+
+def _unfolded(column, name, agents, path):
+    if column.null_count:
+        raise InputError(f"{path}: column {name!r} has {column.null_count} empty entries: fill or drop them")
+    if not hasattr(column, "flatten") or column.type.num_fields == 0:
+        return column.to_numpy(zero_copy_only=False)
+    flat = column.flatten()
+    if flat.null_count:
+        raise InputError(f"{path}: column {name!r} has empty entries in its lists: fill or drop them")
+    values, rows = flat.to_numpy(zero_copy_only=False), len(column)
+    width = len(values) // max(rows, 1)
+    lengths = {len(x) for x in column[:1]} | {len(x) for x in column[-1:]}
+    if width * rows != len(values) or lengths - {width}:
+        raise InputError(f"{path}: the lists of column {name!r} differ in length")
+    if name in ("state", "reward"):
+        return values.reshape(rows, width)
+    if width % agents:
+        raise InputError(f"{path}: lists of {width} in column {name!r} can't be shared by {agents} agents")
+    return values.reshape(rows, agents, width // agents)
+
+
+def _rows(block, agents, path) -> Rows:
+    """A block of columns as rows; what is optional is filled in."""
+    missing = [name for name in ("action", "reward", "terminated") if name not in block]
+    if missing or not {"state", "obs"} & set(block):
+        lacks = missing or ["state or obs"]
+        raise InputError(f"{path} lacks the columns {', '.join(lacks)}; it has {', '.join(sorted(block))}")
+    action = block["action"]
+    if action.ndim < 2 or action.shape[1] != agents:
+        raise InputError(
+            f"{path}: 'action' has shape {action.shape}, and there are {agents} agents (--agents)"
+        )
+    obs = block.get("obs")
+    state = block["state"] if "state" in block else obs.reshape(len(obs), -1)
+    truncated = block.get("truncated", np.zeros(len(action), bool))
+    flags = (block["terminated"], truncated)
+    return Rows(state, action, block["reward"], *flags, obs, block.get("legal"))
+
+
+def write(dataset: Dataset, path: Path) -> None:
+    """Write a dataset as a folder of NumPy arrays, its end flags on the "row". InputError if it exists."""
+    if path.exists():
+        raise InputError(f"{path} exists: choose another folder, or delete it")
+    path.mkdir(parents=True)
+    for name, x in rows_of(dataset, "row")._asdict().items():
+        if x is not None:
+            np.save(path / f"{name}.npy", x, allow_pickle=False)

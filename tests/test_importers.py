@@ -1,0 +1,373 @@
+"""Other people's formats: files that each format's own library writes, read; ours, written and read back."""
+
+import io
+import json
+import shutil
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from flashbax.buffers.trajectory_buffer import TrajectoryBufferState
+from flashbax.vault import Vault
+
+from vgm2p.algorithms import BC, VGM2P, Fit
+from vgm2p.cli import main
+from vgm2p.data import omiga, rows, store
+from vgm2p.data.dataset import Dataset
+from vgm2p.data.importing import export_data, import_data
+from vgm2p.data.rows import Rows, episodes, rows_of
+from vgm2p.errors import InputError
+from vgm2p.runs import Experiment, run
+from vgm2p.tasks import task
+
+FIELDS = (*store.FIELDS, *store.PARTIAL)
+
+
+def equal(left: Dataset, right: Dataset) -> None:
+    """The same datasets, bit by bit."""
+    for name in FIELDS:
+        x, y = getattr(left, name), getattr(right, name)
+        assert (x is None) == (y is None), name
+        if x is not None:
+            np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+def robots(lengths=(4, 1000, 3), state=11, agents=3, width=1, seed=0) -> Dataset:
+    """Random episodes of robots; those of 1000 steps are cut."""
+    rng, total = np.random.default_rng(seed), sum(lengths)
+    return Dataset(
+        state=rng.normal(size=(total + len(lengths), state)).astype(np.float32),
+        action=2 * rng.normal(size=(total, agents, width)).astype(np.float32),
+        reward=rng.normal(size=total).astype(np.float32),
+        lengths=np.array(lengths, np.int32),
+        terminated=np.array([length != 1000 for length in lengths]),
+        card={"id": "test/robots", "agents": agents},
+    )
+
+
+def fighters(lengths=(3, 2, 4), terminated=(True, False, True), seed=0) -> Dataset:
+    """Random episodes of agents that choose."""
+    rng, total = np.random.default_rng(seed), sum(lengths)
+    count = total + len(lengths)
+    legal = rng.random((count, 2, 5)) < 0.5
+    legal[..., 0] = True
+    return Dataset(
+        state=rng.normal(size=(count, 4)).astype(np.float32),
+        action=rng.integers(5, size=(total, 2)).astype(np.int32),
+        reward=rng.normal(size=total).astype(np.float32),
+        lengths=np.array(lengths, np.int32),
+        terminated=np.array(terminated),
+        card={"id": "test/fighters", "agents": 2},
+        obs=rng.normal(size=(count, 2, 3)).astype(np.float32),
+        legal=legal,
+    )
+
+
+def theirs(path, lengths=(3, 1000), state=11, agents=3, width=1):
+    """An OMIGA file as their loader expects it: float32 vectors, a dummy row with d = 1 ends each episode."""
+    data = robots(lengths, state, agents, width)
+    closing = rows_of(data, "row")
+    vectors = omiga.standardised(data.state, agents, 84 if state == 27 else 0).astype(np.float32)
+    action = np.where(closing.terminated[:, None, None] | closing.truncated[:, None, None], 9, closing.action)
+    with h5py.File(path, "w") as file:
+        file["s"] = file["o"] = vectors
+        file["a"], file["r"] = action, closing.reward[:, None]
+        file["d"] = (closing.terminated | closing.truncated).astype(np.float64)[:, None]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("HalfCheetah-v2-6x1-medium-replay", (17, 6, 1)),
+        ("Hopper-v2-3x1-expert", (11, 3, 1)),
+        ("Ant-v2-2x4-medium", (27, 2, 4)),
+    ],
+)
+def test_omiga_files_give_their_states_back(data_home, name, sizes, monkeypatch):
+    monkeypatch.setattr(omiga, "BLOCK", 300)  # episodes cross blocks
+    path = data_home / "omiga" / f"{name}.hdf5"
+    path.parent.mkdir(exist_ok=True)
+    written, called = theirs(path, (3, 1000, 2), *sizes), omiga.name_of(path)
+    read = task(called).load_data()  # found by its name in the data folder
+    np.testing.assert_allclose(read.state, written.state, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(read.action, written.action)
+    np.testing.assert_array_equal(read.reward, written.reward)
+    assert read.lengths.tolist() == [3, 1000, 2]
+    assert read.terminated.tolist() == [True, False, True]
+    env = task(called).make_env(1, threads=1)
+    assert env.reset(0).state.shape[1] == read.state.shape[1]  # what scores it shows what it holds
+    env.close()
+
+
+def test_a_twin_in_omigas_format_comes_back_bit_by_bit(hopper, data_home, tmp_path):
+    path = tmp_path / "Hopper-v2-3x1-medium.hdf5"
+    main(["data", "export", hopper, "omiga", str(path)])
+    main(["data", "import", "omiga", str(path), "own/back"])
+    equal(task("own/back").load_data(), task(hopper).load_data())
+
+
+def vault(path, seeds=1, pad=False):
+    """A vault as OG-MARL writes it: episodes of 3 and 4, the first truly ended; 2 agents, 4 choices."""
+    rng, t, n = np.random.default_rng(0), 7, 2
+    end = np.isin(np.arange(t), [2, 6])
+    each = lambda x, dtype: jnp.asarray(np.broadcast_to(x[None, :, None], (seeds, t, n)).astype(dtype))  # noqa: E731
+    obs = rng.normal(size=(seeds, t, n, 3)).astype(np.float32)
+    if pad:
+        obs[:, :, 1, 2] = -np.inf
+    legal = np.ones((seeds, t, n, 4), bool)
+    experience = {
+        "observations": jnp.asarray(obs),
+        "actions": jnp.asarray(rng.integers(4, size=(seeds, t, n)), jnp.int32),
+        "rewards": each(np.arange(t), np.float32),
+        "terminals": each(end & (np.arange(t) < 4), bool),
+        "truncations": each(end & (np.arange(t) > 4), bool),
+        "infos": {
+            "state": jnp.asarray(rng.normal(size=(seeds, t, 5)), jnp.float32),
+            "legals": jnp.asarray(legal),
+        },
+    }
+    names = {"rel_dir": str(path.parent.parent), "vault_name": path.parent.name, "vault_uid": path.name}
+    made = Vault(experience_structure=experience, **names)
+    made.write(TrajectoryBufferState(experience=experience, current_index=t, is_full=False))
+    return experience
+
+
+def test_vaults_whose_flag_is_on_the_last_step(data_home, tmp_path, capsys):
+    told = vault(tmp_path / "3m.vlt/Good")
+    data = import_data("vault", str(tmp_path / "3m.vlt/Good"), "og/3m-good")
+    assert data.lengths.tolist() == [3, 3]  # a cut episode is closed one step earlier
+    assert data.terminated.tolist() == [True, False]
+    np.testing.assert_array_equal(data.reward, [0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(data.state[:3], told["infos"]["state"][0, :3])
+    np.testing.assert_array_equal(data.state[3], data.state[2])  # nobody asks what follows a true end
+    np.testing.assert_array_equal(data.state[4:], told["infos"]["state"][0, 3:])
+    np.testing.assert_array_equal(data.action, told["actions"][0, :6])
+    assert data.legal.shape == (8, 2, 4)
+
+
+def test_vaults_whose_flag_is_on_an_extra_row(data_home, tmp_path):
+    vault(tmp_path / "3m.vlt/Row")
+    data = import_data("vault", str(tmp_path / "3m.vlt/Row"), "og/3m-row", ends="row", time_limit=2)
+    assert data.lengths.tolist() == [2, 3]
+    assert data.terminated.tolist() == [False, False]  # of two steps, so cut; the other is flagged as cut
+    np.testing.assert_array_equal(data.reward, [0, 1, 3, 4, 5])
+
+
+def test_vaults_of_several_seeds_and_padding(data_home, tmp_path, monkeypatch):
+    told = vault(tmp_path / "tag.vlt/Expert", seeds=5, pad=True)
+    monkeypatch.setattr("vgm2p.data.vault.BLOCK", 1000)  # two rows at once
+    data = import_data("vault", str(tmp_path / "tag.vlt/Expert"), "og/tag-expert")
+    assert data.lengths.tolist() == [3, 3] * 5
+    assert not data.obs[:, 1, 2].any()  # -inf was padding
+    np.testing.assert_array_equal(data.action[24:], told["actions"][4, :6])
+
+
+@pytest.mark.parametrize("made", [robots, fighters])
+def test_our_vaults_and_folders_come_back_bit_by_bit(made, data_home, tmp_path):
+    data = made()
+    agents = data.card["agents"]
+    export_data(data, "vault", str(tmp_path / "ours.vlt/Row"), ends="row")
+    read = import_data("vault", str(tmp_path / "ours.vlt/Row"), f"own/vault-{agents}", ends="row")
+    if data.obs is None:  # a vault keeps what each agent sees, which here is the state
+        np.testing.assert_array_equal(read.obs[:, 1], data.state)
+        read = Dataset(**{name: getattr(read, name) for name in store.FIELDS}, card=read.card)
+    equal(read, data)
+    export_data(data, "folder", str(tmp_path / "plain"))
+    equal(
+        import_data("folder", str(tmp_path / "plain"), f"own/plain-{agents}", agents=agents, ends="row"), data
+    )
+    shutil.rmtree(store.home() / f"own/vault-{agents}")
+    shutil.rmtree(store.home() / f"own/plain-{agents}")
+
+
+def test_our_vaults_are_what_og_marls_systems_expect(tmp_path):
+    """As many rows as steps; the flag on the last; the leading axis of one; choices and legal ones."""
+    data = fighters()
+    export_data(data, "vault", str(tmp_path / "ours.vlt/Step"))
+    held = Vault(rel_dir=str(tmp_path), vault_name="ours.vlt", vault_uid="Step").read().experience
+    assert held["observations"].shape == (1, 9, 2, 3)
+    np.testing.assert_array_equal(held["actions"][0], data.action)
+    np.testing.assert_array_equal(held["terminals"][0, :, 0].nonzero()[0], [2, 8])
+    np.testing.assert_array_equal(held["truncations"][0, :, 0].nonzero()[0], [4])
+    assert held["infos"]["legals"].dtype == bool
+    with pytest.raises(InputError, match="exists: choose another name"):
+        export_data(data, "vault", str(tmp_path / "ours.vlt/Step"))
+
+
+def test_parquet_folders(data_home, tmp_path):
+    data = fighters()
+    kept = rows_of(data, "row")
+    columns = {name: x.reshape(len(x), -1) if x.ndim > 1 else x for name, x in kept._asdict().items()}
+    table = pyarrow.table({name: list(x) if x.ndim > 1 else x for name, x in columns.items()})
+    for i, part in enumerate((table[:5], table[5:])):  # an episode crosses files
+        pyarrow.parquet.write_table(part, tmp_path / f"{i}.parquet")
+    equal(import_data("folder", str(tmp_path), "own/parquet", agents=2, ends="row"), data)
+
+
+def test_minari_holds_robots_and_says_what_it_cannot(data_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    data = robots((4, 3))
+    export_data(data, "minari", "team/robots-v0")
+    equal(import_data("minari", "team/robots-v0", "own/minari", agents=3), data)
+    with pytest.raises(InputError, match="Minari can't hold what each agent sees"):
+        export_data(fighters(), "minari", "team/fighters-v0")
+    with pytest.raises(InputError, match="Minari has no dataset 'team/none-v0'"):
+        import_data("minari", "team/none-v0", "own/none", agents=3)
+    with pytest.raises(InputError, match="3 actions can't be shared by 2 agents"):
+        import_data("minari", "team/robots-v0", "own/none", agents=2)
+
+
+def test_real_battles_train_from_a_vault(data_home, tmp_path):
+    vault(tmp_path / "3m.vlt/Poor")
+    import_data("vault", str(tmp_path / "3m.vlt/Poor"), "og/3m-poor")
+    algorithm = VGM2P(fit=Fit(hidden=(8,)))
+    result = run(Experiment("og/3m-poor", algorithm, updates=3, batch=8, seeds=(0,)), tmp_path / "run")
+    assert result["mean"] is None
+
+
+@pytest.mark.parametrize("ends", ["step", "row"])
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_episodes_do_not_depend_on_blocks(ends, size):
+    kept = rows_of(fighters(), ends)
+    blocks = [rows._part(kept, slice(i, i + size)) for i in range(0, len(kept.reward), size)]
+    whole = next(iter(episodes([kept], ends, None, "test")))
+    parts = list(episodes(blocks, ends, None, "test"))
+    for name in ("action", "reward", "lengths", "terminated"):
+        np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
+
+
+def test_an_episode_left_open_was_cut():
+    kept = rows_of(fighters((3,), (False,)), "step")
+    open_ended = kept._replace(truncated=np.zeros(3, bool))
+    (data,) = episodes([open_ended], "step", None, "test")
+    assert data.lengths.tolist() == [2]
+    assert not data.terminated[0]
+
+
+def change(**fields):
+    kept = rows_of(fighters(), "step")
+    return kept._replace(**{name: make(getattr(kept, name)) for name, make in fields.items()})
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (change(reward=lambda x: x[:-1]), "'reward' has 8 rows and 'action' 9"),
+        (change(reward=lambda x: x.astype(object)), "'reward' is of type object"),
+        (change(state=lambda x: x[:, 0]), r"'state' has shape \(9,\); it needs 2 axes"),
+        (change(state=lambda x: np.where(x == x[2, 0], np.nan, x)), r"'state' holds \[ *nan.* in row 2"),
+        (change(action=lambda x: x - 9), "'action' holds the choice -9"),
+        (change(action=lambda x: x + 9), r"'legal' has shape \(9, 2, 5\), which does not fit choices up to"),
+        (change(legal=lambda x: None), "no 'legal' tells how many"),
+        (change(action=lambda x: x[:, 0]), r"'action' has shape \(9,\)"),
+    ],
+)
+def test_rows_that_do_not_fit_are_told(broken: Rows, told):
+    with pytest.raises(InputError, match=told):
+        list(episodes([broken], "step", None, "test"))
+
+
+def test_broken_omiga_files_are_told(data_home, tmp_path):
+    path = tmp_path / "Hopper-v2-3x1-medium.hdf5"
+
+    def refuses(told, **fields):
+        theirs(path, (3, 2))
+        with h5py.File(path, "a") as file:
+            for name, make in fields.items():
+                content = make(file[name][:])
+                del file[name]
+                if content is not None:
+                    file[name] = content
+        with pytest.raises(InputError, match=told):
+            import_data("omiga", str(path), "own/broken")
+        assert not (store.home() / "own/broken").exists()
+
+    refuses("lacks the fields r; it has", r=lambda x: None)
+    refuses("field 'r' has 6 rows and 'd' 7", r=lambda x: x[:-1])
+    refuses(r"'s' has vectors of 13 entries; 3hopper has 14", s=lambda x: x[..., 1:])
+    refuses("the last row has d = 0", d=lambda x: 0 * x)
+    refuses("don't end with the agents' standardised one-hot ids", s=lambda x: x[..., ::-1])
+    refuses("field 'a' holds object|holds .*, no numbers", a=lambda x: np.full(len(x), b"pickle"))
+    refuses("'action' holds", a=lambda x: np.where(x == x[1], np.nan, x))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match="truncated or no HDF5 file"):
+        import_data("omiga", str(path), "own/broken")
+    with pytest.raises(InputError, match="not named as OMIGA's files are"):
+        omiga.name_of(tmp_path / "hopper.hdf5")
+
+
+def test_broken_vaults_are_told(data_home, tmp_path):
+    path = tmp_path / "3m.vlt/Good"
+    with pytest.raises(InputError, match="is no vault: name the folder"):
+        import_data("vault", str(path), "own/broken")
+    vault(path)
+    metadata = json.loads((path / "metadata.json").read_text())
+    shapes, dtypes = metadata["structure_shape"], metadata["structure_dtype"]
+    without = lambda tree: {name: x for name, x in tree.items() if name != "rewards"}  # noqa: E731
+    for changed, told in (
+        (
+            {"structure_shape": without(shapes), "structure_dtype": without(dtypes)},
+            "lacks the columns rewards",
+        ),
+        ({"structure_shape": without(shapes)}, "damaged or no Flashbax vault"),
+        ({"structure_shape": shapes | {"rewards": "(1, 7, 9)"}}, r"'rewards' has shape \(1, 7, 9\)"),
+        ({"structure_shape": shapes | {"rewards": "(1, 7, x)"}}, "damaged or no Flashbax vault"),
+    ):
+        (path / "metadata.json").write_text(json.dumps(metadata | changed))
+        with pytest.raises(InputError, match=told):
+            import_data("vault", str(path), "own/broken")
+    (path / "metadata.json").write_text("{")
+    with pytest.raises(InputError, match="damaged or no Flashbax vault"):
+        import_data("vault", str(path), "own/broken")
+
+
+def test_broken_folders_are_told(data_home, tmp_path):
+    def refuses(told, **files):
+        shutil.rmtree(tmp_path / "plain", ignore_errors=True)
+        export_data(fighters(), "folder", str(tmp_path / "plain"))
+        for name, content in files.items():
+            (tmp_path / "plain" / f"{name}.npy").unlink(missing_ok=True)
+            if content is not None:
+                (tmp_path / "plain" / f"{name}.npy").write_bytes(content)
+        with pytest.raises(InputError, match=told):
+            import_data("folder", str(tmp_path / "plain"), "own/broken", agents=2)
+
+    def saved(array, **more):
+        file = io.BytesIO()
+        np.save(file, array, **more)
+        return file.getvalue()
+
+    refuses("lacks the columns reward", reward=None)
+    refuses("columns differ in length", reward=saved(np.zeros(3)))
+    refuses("reward.npy is truncated, or no array of numbers", reward=saved(np.zeros(12))[:-8])
+    refuses(
+        "reward.npy is truncated, or no array of numbers",
+        reward=saved(np.array([{}] * 12), allow_pickle=True),
+    )
+    refuses("unknown column 'rewards'; there are: state, obs", rewards=saved(np.zeros(12)))
+    refuses("'action' has shape .* and there are 2 agents", action=saved(np.zeros((12, 3))))
+    with pytest.raises(InputError, match="does not tell how many agents"):
+        import_data("folder", str(tmp_path / "plain"), "own/broken")
+
+
+def test_the_command_says_what_is_missing(data_home, tmp_path, capsys):
+    for words, told in (
+        (["vault", "x"], "a name is missing: vgm2p data import vault x NAME"),
+        (["folder", "x", "y", "--env", "m", "--env-options", "{"], "is no JSON"),
+        (["folder", "x", "y", "--agents", "2"], "x is no folder"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["data", "import", *words])
+        assert told in capsys.readouterr().err
+    export_data(fighters(), "folder", str(tmp_path / "plain"))
+    main(["data", "import", "folder", str(tmp_path / "plain"), "own/told", "--agents", "2", "--ends", "row"])
+    assert "3 episodes, 9 transitions of 2 agents" in " ".join(capsys.readouterr().out.split())
+    main(["data", "show", "own/told"])
+    result = run(
+        Experiment("own/told", BC(fit=Fit(hidden=(8,))), updates=2, batch=4, seeds=(0,)), tmp_path / "run"
+    )
+    assert result["mean"] is None
