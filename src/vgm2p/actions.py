@@ -7,6 +7,7 @@ hashable and stateless: it travels inside `Spec`.
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int
@@ -33,6 +34,11 @@ class Continuous:
         del legal
         return jnp.clip(code, -1.0, 1.0)
 
+    def expected(self, out: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
+        """What a network's output says of the action: the action itself. `legal` is not used."""
+        del legal
+        return out
+
     def settle(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
         """The code of what would be executed, for critics; differentiable."""
         return self.decode(code, legal)
@@ -54,9 +60,22 @@ class Discrete:
         """The legal choice whose code is nearest: the largest entry among the legal ones."""
         return jnp.where(legal, code, -jnp.inf).argmax(-1) if legal is not None else code.argmax(-1)
 
+    def expected(self, out: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
+        """The mean code of a choice whose logits are a network's output, among the legal choices.
+
+        A flow's network estimates a mean of codes. Each is an average of codes of legal choices, so its
+        probabilities say all, and need not learn from each observation what is legal.
+        """
+        return self.scale * (2.0 * jax.nn.softmax(masked(out, legal)) - 1.0)
+
     def settle(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
         """The code of the choice that would be executed, for critics; gradients pass straight through."""
         return code + stop_gradient(self.encode(self.decode(code, legal)) - code)
+
+
+def masked(logits: Float[Array, "*b c"], legal: Bool[Array, "*b c"] | None) -> Float[Array, "*b c"]:
+    """Logits that leave no illegal choice a chance."""
+    return logits if legal is None else jnp.where(legal, logits, -1e9)
 
 
 Codec = Continuous | Discrete

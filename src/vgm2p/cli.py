@@ -248,6 +248,46 @@ class DataShow:
 
 
 @dataclass
+class DataCheck:
+    """Look through a dataset as a careful researcher would; ends with status 1 if it finds an error.
+
+    Borders and time limits, jumps, padding, copies, ranges and clipping of actions, legal choices, the scale
+    of rewards, observations that give away the action, coverage of returns. A million rows take seconds.
+
+    Example: vgm2p data check own/spread --page check.html
+    """
+
+    task: Positional[str]
+    """The dataset."""
+    page: Path | None = None
+    """Also write a page with figures."""
+
+    def run(self) -> None:
+        """Print what is found, with rows and what to do."""
+        from vgm2p.data.check import check, place
+        from vgm2p.tasks import task
+
+        dataset = task(self.task).load_data()
+        findings = check(dataset)
+        colors = {"error": "red", "warning": "yellow", "note": "green"}
+        for found in findings:
+            out.print(f"[bold {colors[found.level]}]{found.level}[/] {escape(found.told)}", highlight=False)
+            if found.rows:
+                rows = ", ".join(place(dataset, row) for row in found.rows)
+                more = f" and {found.many - len(found.rows):,} more" if found.many > len(found.rows) else ""
+                out.print(f"  {rows}{more}", highlight=False, style="dim")
+            if found.mend:
+                out.print(f"  -> {escape(found.mend)}", highlight=False)
+        if self.page:
+            from vgm2p.report.checked import write_check
+
+            write_check(dataset, findings, self.page)
+            out.print(f"wrote {self.page}")
+        if any(found.level == "error" for found in findings):
+            sys.exit(1)
+
+
+@dataclass
 class DataImport:
     """Read another format into a dataset of yours, which then trains as any other does.
 
@@ -497,6 +537,7 @@ Data = (
     Annotated[DataList, subcommand("list")]
     | Annotated[DataMake, subcommand("make")]
     | Annotated[DataShow, subcommand("show")]
+    | Annotated[DataCheck, subcommand("check")]
     | Annotated[DataImport, subcommand("import")]
     | Annotated[DataExport, subcommand("export")]
 )

@@ -72,11 +72,6 @@ def mean(x: Float[Array, "*b"], where: Bool[Array, "*b"] | None) -> Float[Array,
     return x.mean() if where is None else (x * where).sum() / jnp.maximum(where.sum(), 1)
 
 
-def masked(logits: Float[Array, "*b c"], legal: Bool[Array, "*b c"] | None) -> Float[Array, "*b c"]:
-    """Logits that leave no illegal choice a chance."""
-    return logits if legal is None else jnp.where(legal, logits, -1e9)
-
-
 def _layer_norm(x):
     """Zero mean and unit variance over features; no affine part, the next layer has one."""
     centred = x - x.mean(-1, keepdims=True)

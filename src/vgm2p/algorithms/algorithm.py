@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
+from vgm2p.actions import Codec
 from vgm2p.errors import InputError
 from vgm2p.flows import Field, MeanFlow
 from vgm2p.nets import MLP, Activation
@@ -116,9 +117,10 @@ class ValuePolicyParams(NamedTuple):
 class Velocity(eqx.Module):
     """The flow's velocity u(z, t, r | o, condition) from one network, shared over agents.
 
-    The network answers in actions: u = (z - x) / max(t, 0.1), x its output. With r = 0 and t over 0.1, x is
-    where the flow through z ends; at t = 1 it is what an agent does. Logged actions given an observation
-    are narrow, so x hardly depends on z, where u would have to be nearly (z - x) / t itself.
+    The network answers in actions: u = (z - x) / max(t, 0.1), x its output (of choices: their codes' mean by
+    its probabilities). With r = 0 and t over 0.1, x is where the flow through z ends; at t = 1 it is what
+    an agent does. Logged actions given an observation are narrow, so x hardly depends on z, where u would
+    have to be nearly (z - x) / t itself.
 
     Times enter as t, t - r and their half waves: low frequencies only, because du/dt of high ones is
     large and makes the MeanFlow target explode.
@@ -129,10 +131,11 @@ class Velocity(eqx.Module):
     """
 
     net: MLP
+    actions: Codec = eqx.field(static=True)
     shared_noise: bool = eqx.field(static=True)
 
     def __init__(self, spec: Spec, condition: int, fit: Fit, key: PRNGKeyArray, shared_noise: bool = False):
-        self.shared_noise = shared_noise
+        self.actions, self.shared_noise = spec.actions, shared_noise
         noise = spec.action_dim * (spec.n if shared_noise else 1)
         inputs = noise + 6 + spec.obs_dim + condition
         self.net = MLP(inputs, fit.hidden, spec.action_dim, key, activation=fit.activation, last_gain=0.1)
@@ -144,11 +147,13 @@ class Velocity(eqx.Module):
         r: Float[Array, "*b n"],
         obs: Float[Array, "*b n o"],
         condition: Float[Array, "*b n c"],
+        legal: Bool[Array, "*b n a"] | None = None,
     ) -> Float[Array, "*b n a"]:
-        """The velocity of every agent's `z`, from its own observation."""
+        """The velocity of every agent's `z`, from its own observation and what it may choose."""
         times = jnp.stack([t, t - r], -1)
         waves = [times, jnp.sin(jnp.pi * times), jnp.cos(jnp.pi * times)]
-        x = self.net(jnp.concatenate([self._known(z), *waves, obs, condition], -1))
+        out = self.net(jnp.concatenate([self._known(z), *waves, obs, condition], -1))
+        x = self.actions.expected(out, legal)
         return (z - x) / jnp.maximum(t, 0.1)[..., None]
 
     def _known(self, z):
@@ -204,10 +209,11 @@ def clone_loss(
     """Unconditional MeanFlow regression on the logged actions."""
     sample = flow.draw(batch.action, key, together=policy.shared_noise)
     z, _, t, _ = sample
-    condition = (batch.obs, unconditional(batch.obs))
+    condition = (batch.obs, unconditional(batch.obs), batch.legal)
     field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
     far = slice(flow.anchor_rows(len(z)), None)
-    tangent = slow(z[far], t[far], t[far], *(c[far] for c in condition)) if flow.tangent == "ema" else None
+    condition_far = jax.tree.map(lambda c: c[far], condition)
+    tangent = slow(z[far], t[far], t[far], *condition_far) if flow.tangent == "ema" else None
     return flow.loss(field, sample, condition, sample.v, tangent, batch.acting)
 
 
@@ -241,7 +247,7 @@ def clone_act(
     legal: Bool[Array, "*b n a"] | None,
 ) -> Array:
     """Every agent's action by an unconditional flow."""
-    field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs))  # noqa: E731
+    field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs), legal)  # noqa: E731
     return flow_act(spec, flow, field, latent(spec, obs, chance, how.noise), how, legal)
 
 

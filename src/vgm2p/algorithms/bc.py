@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from vgm2p.actions import masked
 from vgm2p.algorithms.algorithm import Fit, PolicyParams, descend, latent, start
-from vgm2p.nets import MLP, masked, mean
+from vgm2p.nets import MLP, mean
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 

@@ -69,7 +69,7 @@ class CFGRLFlow:
 
         def guided(z, t, r):
             z, t, r = (jnp.stack([x, x]) for x in (z, t, r))
-            good, anything = params.policy(z, t, r, both, condition)
+            good, anything = params.policy(z, t, r, both, condition, legal)
             return anything + self.guidance * (good - anything)
 
         noise = latent(spec, obs, chance, self.noise)

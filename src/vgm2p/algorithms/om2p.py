@@ -73,12 +73,12 @@ class OM2P:
         next_key, flow_key, jump_key = jax.random.split(key, 3)
 
         def loss(params):
-            next_action = self._jump(spec, state.target.policy, batch.next_obs, next_key)
+            next_action = self._jump(spec, state.target.policy, batch.next_obs, batch.next_legal, next_key)
             next_action = spec.actions.settle(next_action, batch.next_legal)
             target = td_target(state.target.values, batch, next_action, lower=False)
             q_loss = td_loss(params.values, batch, target)
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, batch, flow_key)
-            action = self._jump(spec, params.policy, batch.obs, jump_key)
+            action = self._jump(spec, params.policy, batch.obs, batch.legal, jump_key)
             gain = climb(spec, params.values, batch, action)
             return q_loss + policy_loss + self.weight * gain, {"loss/q": q_loss, "loss/policy": policy_loss}
 
@@ -95,7 +95,7 @@ class OM2P:
         """Every agent's action from its own observation: one network pass."""
         return clone_act(spec, self.flow, params.policy, obs, chance, self, legal)
 
-    def _jump(self, spec, policy, obs, key):
+    def _jump(self, spec, policy, obs, legal, key):
         """A differentiable action of the policy, from unit noise."""
-        field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs))  # noqa: E731
+        field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs), legal)  # noqa: E731
         return self.flow.sample(field, latent(spec, obs, key, 1.0))

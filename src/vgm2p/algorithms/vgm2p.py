@@ -177,12 +177,14 @@ class VGM2P:
         condition = encode(label, strength)
         sample = self.flow.draw(drawn.action, draw_key, together=self.shared_noise)
         asked = slice(guided.start, None if self.flow.tangent == "ema" else guided.stop)
-        v_good, v_any = _slow_velocities(slow, sample, drawn.obs, condition, asked, guided)
+        v_good, v_any = _slow_velocities(slow, sample, drawn, condition, asked, guided)
         v, w = sample.v[guided], strength[guided]
         target = sample.v.at[guided].set(flows.guided_velocity(v, v_good[: len(v)], v_any, w))
         field = lambda z, t, r, c: policy(z, t, r, *c)  # noqa: E731
         tangent = v_good[anchors - asked.start :]
-        return self.flow.loss(field, sample, (drawn.obs, condition), target, tangent, drawn.acting)
+        return self.flow.loss(
+            field, sample, (drawn.obs, condition, drawn.legal), target, tangent, drawn.acting
+        )
 
     def act(
         self,
@@ -195,7 +197,7 @@ class VGM2P:
         """Every agent's action from its own observation, asking for "good": one network pass."""
         good = jnp.ones(obs.shape[:-1])
         condition = encode(good, self.guidance * good)
-        field = lambda z, t, r: params.policy(z, t, r, obs, condition)  # noqa: E731
+        field = lambda z, t, r: params.policy(z, t, r, obs, condition, legal)  # noqa: E731
         noise = latent(spec, obs, chance, self.noise)
         return flow_act(spec, self.flow, field, noise, self, legal)
 
@@ -216,11 +218,12 @@ class VGM2P:
         return jnp.where((guided.start <= row) & (row < guided.stop), drawn, jnp.ones(shape))
 
 
-def _slow_velocities(slow, sample, obs, condition, asked, guided):
+def _slow_velocities(slow, sample, drawn, condition, asked, guided):
     """The slow policy's marginal velocities: on `asked` rows as conditioned, on `guided` of any action."""
     parts = (condition[asked], jnp.zeros_like(condition[guided]))
-    z, t, obs = (jnp.concatenate([x[asked], x[guided]]) for x in (sample.z, sample.t, obs))
-    return jnp.split(slow(z, t, t, obs, jnp.concatenate(parts)), [len(parts[0])])
+    both = (sample.z, sample.t, drawn.obs, drawn.legal)
+    z, t, obs, legal = jax.tree.map(lambda x: jnp.concatenate([x[asked], x[guided]]), both)
+    return jnp.split(slow(z, t, t, obs, jnp.concatenate(parts), legal), [len(parts[0])])
 
 
 def encode(label: Float[Array, "*b n"], strength: Float[Array, "*b n"]) -> Float[Array, "*b n 2"]:

@@ -19,8 +19,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from vgm2p.actions import masked
 from vgm2p.envs.env import VecEnv
-from vgm2p.nets import MLP, masked, mean
+from vgm2p.nets import MLP, mean
 from vgm2p.types import Sight, had_choice
 
 

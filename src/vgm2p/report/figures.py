@@ -89,6 +89,16 @@ def profiles(scores: dict[str, Scores]) -> str:
     return _svg(figure)
 
 
+def histogram(values: Float[ndarray, " k"], label: str) -> str:
+    """How often values occur; a bar for each if they are a few whole numbers."""
+    figure, axes = _axes()
+    few = np.unique(values) if values.dtype.kind in "iu" else np.arange(100)
+    edges = np.append(few, few[-1] + 1) - 0.5 if len(few) <= 40 else 40
+    axes.hist(values, bins=edges, color=HUES[0])
+    axes.set(xlabel=label, ylabel="how often")
+    return _svg(figure)
+
+
 def sweep(name: str, values: Sequence[float], scores: Float[ndarray, "values sets"]) -> str:
     """Normalised score against a coefficient, values evenly spaced: the mean over sets, each set thin."""
     figure, axes = _axes()
