@@ -161,7 +161,7 @@ def test_agents_remember_their_last_observations_newest_first_and_nothing_before
     view = skirmish.view(history=3)
     replay = skirmish.replay(view, Sampling(), Discrete(4))
     assert view.obs_dim == 3 * 6 + 3
-    shown = np.asarray(replay._shown(jnp.array([7, 5]), jnp.array([2, 0])).obs, np.float32)
+    shown = np.asarray(replay.shown(jnp.array([7, 5]), jnp.array([2, 0])).obs, np.float32)
     obs = skirmish.obs.astype(np.float32)
     np.testing.assert_array_equal(shown[0], np.concatenate([obs[7], obs[6], obs[5]], -1))
     np.testing.assert_array_equal(shown[1], np.concatenate([obs[5], 0 * obs[5], 0 * obs[5]], -1))
@@ -174,7 +174,7 @@ def test_the_environment_shows_what_the_data_remember(skirmish):
     shown = [env.reset(0)] + [env.step(np.zeros((2, 3)))[0] for _ in range(3)]
     for age, sight in enumerate(shown):
         rows = jnp.array([age, 5 + age])
-        np.testing.assert_array_equal(sight.obs, replay._shown(rows, jnp.full(2, age)).obs)
+        np.testing.assert_array_equal(sight.obs, replay.shown(rows, jnp.full(2, age)).obs)
     again = env.restart(np.array([True, False])).obs
     np.testing.assert_array_equal(again[0, :, 6:], 0)
     np.testing.assert_array_equal(again[1], shown[-1].obs[1])

@@ -650,6 +650,50 @@ class Report:
 
 
 @dataclass
+class Estimate:
+    """Say what the data alone tell of a trained team, where there is no environment to score it in.
+
+    Fitted Q evaluation with an interval, the advantage of its actions over the logged ones, and how likely
+    the logged ones are under it. docs/deploy.md says how far such estimates can be trusted.
+
+    Example: vgm2p estimate runs/first
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    updates: int = 5_000
+    """Gradient updates of the evaluation."""
+    discount: float = 0.99
+    """Factor per step on later rewards."""
+    noise: float | None = None
+    """Scale of the noise at execution, 0 to 1; by default the run's own."""
+
+    def run(self) -> None:
+        """Estimate, print, and keep it in the run's folder."""
+        from vgm2p.data.store import write_json
+        from vgm2p.estimate import FQE, estimate
+        from vgm2p.runs import load_policy, run_task
+
+        policy = load_policy(self.run_folder)
+        if self.noise is not None:
+            policy = policy.with_options(noise=self.noise)
+        fqe = FQE(self.updates, discount=self.discount)
+        found = estimate(policy, run_task(self.run_folder).load_data(), fqe)
+        table = Table("training seed", "value", "95 % interval", "data", "advantage", "log-likelihood")
+        for seed, told in zip(policy.seeds, found, strict=True):
+            interval = f"{told.low:.4g} to {told.high:.4g}"
+            rest = (told.data_value, told.advantage, told.log_likelihood)
+            table.add_row(str(seed), f"{told.value:.4g}", interval, *(f"{x:.4g}" for x in rest))
+        out.print(table)
+        out.print(
+            f"value: discounted by {self.discount} from the data's first states; data: what its teams earned "
+            "from there. The interval covers chance in the data, not what they do not hold."
+        )
+        estimates = {str(seed): told._asdict() for seed, told in zip(policy.seeds, found, strict=True)}
+        write_json(self.run_folder / "estimate.json", {"updates": self.updates, "seeds": estimates})
+
+
+@dataclass
 class Export:
     """Write a trained team as graphs that run where there is no JAX: one per agent, and a model card.
 
@@ -700,6 +744,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Play, subcommand("play")]
+    | Annotated[Estimate, subcommand("estimate")]
     | Annotated[Export, subcommand("export")]
     | Annotated[DataCommand, subcommand("data")]
     | Annotated[BehaviourCommand, subcommand("behaviour")]

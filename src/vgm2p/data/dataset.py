@@ -217,7 +217,7 @@ class Replay(NamedTuple):
         """`batch` transitions drawn with replacement; all agents of a transition stay together."""
         index = jax.random.randint(key, (batch,), 0, len(self.row))
         row, next_row, age = self.row[index], self.next_row[index], self.age[index]
-        shown, following = self._shown(row, age), self._shown(next_row, age + next_row - row)
+        shown, following = self.shown(row, age), self.shown(next_row, age + next_row - row)
         action = codec.encode(self.action[index])
         return Transition(
             obs=self.view.obs(shown),
@@ -234,7 +234,7 @@ class Replay(NamedTuple):
             next_legal=following.legal,
         )
 
-    def _shown(self, row: Int[Array, " b"], age: Int[Array, " b"]) -> Sight:
+    def shown(self, row: Int[Array, " b"], age: Int[Array, " b"]) -> Sight:
         """What the environment showed there, with what agents remember of the `age` steps before."""
         sight, history = jax.tree.map(lambda x: x[row], self.sight), self.view.history
         if history == 1 or self.sight.obs is None:

@@ -1,0 +1,164 @@
+"""What the data alone tell of a policy, where there is no environment: its value, and how near it stays.
+
+    Q(s, a) <- r + discount Q_slow(s', pi(s'))         on the data's transitions, a the joint action
+
+Fitted Q evaluation (Le, Voloshin and Yue, 2019). Several Q are fitted, each to a random half of the episodes:
+their spread is that of an estimate from all of them (half-sampling). That covers chance in the data, not what
+they do not hold: where a policy does what nobody did, Q is a guess. docs/deploy.md says how well it ranks.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.data.dataset import Dataset, Replay
+from vgm2p.nets import MLP
+from vgm2p.policy import Policy
+from vgm2p.types import Params, Sampling, Spec, Transition
+
+BANDWIDTH = 0.2  # of the kernel that turns a policy's samples into a density
+SAMPLES = 32  # of the policy's actions, for that density
+ROWS = 2048  # of the data, that means are taken over
+
+
+@dataclass(frozen=True)
+class FQE:
+    """Fitted Q evaluation: its settings."""
+
+    updates: int = 5_000
+    batch: int = 256
+    discount: float = 0.99
+    members: int = 4
+    """How many Q are fitted, each to its half of the episodes."""
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 1e-3
+    slow_rate: float = 0.05
+    """How fast the slow copies follow: a reward travels one step back in about 1 / rate updates."""
+
+
+class Estimate(NamedTuple):
+    """What is estimated of one training seed's policy.
+
+    value, low, high: the discounted return from the data's first states, with its 95 % interval.
+    data_value: what the data's own teams earned from there, discounted.
+    advantage: Q(s, pi(s)) - Q(s, a) at the data's states, mean, in rewards.
+    log_likelihood: of an agent's logged action under the policy, mean: of choices, or of a kernel's density.
+    """
+
+    value: float
+    low: float
+    high: float
+    data_value: float
+    advantage: float
+    log_likelihood: float
+
+
+def estimate(policy: Policy, dataset: Dataset, fqe: FQE = FQE()) -> list[Estimate]:
+    """One estimate for each training seed of the policy, acting with the options that it has."""
+    sampling = Sampling(discount=fqe.discount, halves=fqe.members)
+    replay = dataset.replay(policy.view, sampling, policy.spec.actions)
+    scale = float(np.std(dataset.reward)) / (1 - fqe.discount)  # `replay` divides rewards by it
+    found = []
+    for place in range(len(policy.seeds)):
+        params = jax.tree.map(lambda x, place=place: x[place], policy.params)
+        act = _Actor(policy.algorithm, policy.spec, params)
+        members = _fit(fqe, policy.algorithm, policy.spec, params, replay, jax.random.key(place))
+        found.append(_told(fqe, act, members, dataset, policy, replay, scale))
+    return found
+
+
+class _Actor(NamedTuple):
+    algorithm: Algorithm
+    spec: Spec
+    params: Params
+
+    def __call__(self, obs, legal, key) -> Float[Array, "b n a"]:
+        """The codes of the team's actions."""
+        return self.spec.actions.encode(self.algorithm.act(self.spec, self.params, obs, key, legal))
+
+
+def _q(net: MLP, state, code) -> Float[Array, " b"]:
+    return net(jnp.concatenate([state, code.reshape(len(code), -1)], -1))[:, 0]
+
+
+@partial(jax.jit, static_argnames=("fqe", "algorithm", "spec"))
+def _fit(fqe: FQE, algorithm, spec, params, replay: Replay, key: PRNGKeyArray) -> MLP:
+    """The slow copies of all members, on the leading axis."""
+    act = _Actor(algorithm, spec, params)
+    inputs = spec.state_dim + spec.n * spec.action_dim
+    make = lambda key: MLP(inputs, fqe.hidden, 1, key, norm=True)  # noqa: E731
+    nets = jax.vmap(make)(jax.random.split(jax.random.fold_in(key, 0), fqe.members))
+    optimiser = optax.adam(optax.cosine_decay_schedule(fqe.learning_rate, fqe.updates))
+
+    def loss(nets, slow, batch: Transition, key):
+        following = act(batch.next_obs, batch.next_legal, key)
+        ask = jax.vmap(_q, in_axes=(0, None, None))
+        target = batch.reward + batch.discount * ask(slow, batch.next_state, following)
+        gap = ask(nets, batch.state, batch.action) - stop_gradient(target)
+        return (jnp.square(gap) * batch.halves.T).sum() / fqe.batch
+
+    def update(step, carry):
+        nets, slow, opt = carry
+        draw, chance = jax.random.split(jax.random.fold_in(key, step + 1))
+        batch = replay.sample(spec.actions, fqe.batch, draw)
+        change, opt = optimiser.update(jax.grad(loss)(nets, slow, batch, chance), opt)
+        nets = optax.apply_updates(nets, change)
+        return nets, optax.incremental_update(nets, slow, fqe.slow_rate), opt
+
+    return jax.lax.fori_loop(0, fqe.updates, update, (nets, nets, optimiser.init(nets)))[1]
+
+
+def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
+    """What the members say of the data's first states, and of some of its others."""
+    ask, key = jax.vmap(_q, in_axes=(0, None, None)), jax.random.key(1)
+    first = jnp.asarray(np.cumsum(dataset.lengths) - dataset.lengths)[:ROWS]
+    state, obs, legal = _shown(policy, replay, first)
+    draws = [act(obs, legal, jax.random.fold_in(key, i)) for i in range(8)]
+    values = scale * np.mean([ask(members, state, code).mean(1) for code in draws], 0)  # of each member
+    spread = 1.96 * values.std(ddof=1)
+
+    count = len(dataset.reward)
+    rows = jnp.asarray(np.random.default_rng(0).choice(count, min(ROWS, count), replace=False))
+    state, obs, legal = _shown(policy, replay, rows)
+    logged = policy.spec.actions.encode(replay.action[rows])
+    drawn = jnp.stack([act(obs, legal, jax.random.fold_in(key, 8 + i)) for i in range(SAMPLES)])
+    gain = ask(members, state, drawn[0]) - ask(members, state, logged)
+    return Estimate(
+        value=float(values.mean()),
+        low=float(values.mean() - spread),
+        high=float(values.mean() + spread),
+        data_value=_data_value(dataset, fqe.discount),
+        advantage=float(scale * gain.mean()),
+        log_likelihood=float(_log_likelihood(policy.spec, drawn, logged)),
+    )
+
+
+def _shown(policy, replay, rows):
+    """(state, obs, legal) of some transitions, as values and policy see them."""
+    sight = replay.shown(replay.row[rows], replay.age[rows])
+    return policy.view.state(sight.state), policy.view.obs(sight), sight.legal
+
+
+def _data_value(dataset, discount) -> float:
+    """What the data's episodes earned, discounted from their first steps."""
+    age = np.concatenate([np.arange(length) for length in dataset.lengths])
+    first = np.cumsum(dataset.lengths) - dataset.lengths
+    return float(np.add.reduceat(dataset.reward * discount**age, first).mean())
+
+
+def _log_likelihood(spec, drawn, logged) -> Float[Array, ""]:
+    """Mean log likelihood of each agent's logged action, from samples of the policy's [k, b, n, a]."""
+    if spec.actions.discrete:  # how often the choice was drawn, with one more draw spread over all choices
+        same = (drawn.argmax(-1) == logged.argmax(-1)).sum(0)
+        return jnp.log((same + 1 / spec.action_dim) / (SAMPLES + 1)).mean()
+    gap = jnp.square((drawn - jnp.clip(logged, -1, 1)) / BANDWIDTH).sum(-1)
+    constant = spec.action_dim * np.log(BANDWIDTH * np.sqrt(2 * np.pi)) + np.log(SAMPLES)
+    return (jax.nn.logsumexp(-0.5 * gap, 0) - constant).mean()
