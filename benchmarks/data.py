@@ -55,7 +55,7 @@ def peak_of_training(name: str) -> int:
     """Most bytes that this process ever held, after a few updates of VGM²P; call it in a fresh one."""
     setup, keys = prepare(Experiment(name, VGM2P(), seeds=(0,))), seed_keys((0,))
     states = init(VGM2P(), setup.spec, keys)
-    advance(VGM2P(), setup.spec, states, setup.replay, keys, jnp.int32(5), batch=64)
+    advance(VGM2P(), setup.spec, states, setup.replay(0), keys, jnp.int32(5), batch=64)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -35,9 +35,9 @@ def matmul_peak() -> float:
 def measure(algorithm, options: Options) -> tuple[float, float]:
     """(seconds, float32 operations) of one update."""
     setup = prepare(Experiment(options.task, algorithm, seeds=(0,), batch=options.batch))
-    per_update = seconds_per_update(algorithm, setup.spec, setup.replay, options.batch, options.updates)
+    per_update = seconds_per_update(algorithm, setup.spec, setup.replay(0), options.batch, options.updates)
     state, key = algorithm.init(setup.spec, jax.random.key(0)), jax.random.key(1)
-    batch = setup.replay.sample(setup.spec.actions, algorithm.sampling.pool * options.batch, key)
+    batch = setup.replay(0).sample(setup.spec.actions, algorithm.sampling.pool * options.batch, key)
     one = jax.jit(lambda s, b, k: algorithm.update(setup.spec, s, b, k)).lower(state, batch, key).compile()
     return per_update, one.cost_analysis()["flops"]
 

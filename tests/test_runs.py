@@ -47,15 +47,15 @@ def train(setup, seeds, chunks):
     keys = seed_keys(seeds)
     states = init(algorithm, spec, keys)
     for chunk in chunks:
-        states, _ = advance(algorithm, spec, states, replay, keys, jnp.int32(chunk), batch=16)
+        states, _ = advance(algorithm, spec, states, replay(0), keys, jnp.int32(chunk), batch=16)
     return states
 
 
 def test_a_selection_learns_from_the_best_episodes_and_standardises_with_them(hopper):
     setup = prepare(Experiment(hopper, VGM2P(values=LinearAdvantage(selection=0.8), **TINY)))
-    best = setup.dataset.best(0.8)
+    best = setup.dataset.take(setup.dataset.best(0.8))
     assert 0 < len(best.lengths) < len(setup.dataset.lengths)
-    np.testing.assert_array_equal(setup.replay.sight.state, best.state)
+    np.testing.assert_array_equal(setup.replay(0).sight.state, best.state)
     np.testing.assert_allclose(setup.view.mean, best.state.mean(0), atol=1e-4)
 
 
@@ -78,6 +78,7 @@ def test_a_run_leaves_plain_files_and_scores_the_last_checkpoint(experiment, tmp
     result = run(experiment, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
         "experiment.json",
+        "data.json",
         "metrics.jsonl",
         "evaluations.jsonl",
         "state.safetensors",

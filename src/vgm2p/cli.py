@@ -70,6 +70,8 @@ class Train:
     """Scale observations with the data's statistics, or OMIGA's way, each by itself."""
     history: int = 1
     """How many of its own observations an agent sees, where it does not see the whole state."""
+    window: int | None = None
+    """Transitions in memory at once, for data larger than it; by default all."""
 
     def run(self) -> None:
         """Train with a progress bar, then say the score and draw it."""
@@ -86,6 +88,7 @@ class Train:
             regress=self.regress,
             standardise=self.standardise,
             history=self.history,
+            window=self.window,
         )
         name = algorithm_name(self.algorithm)
         train(experiment, self.out or Path("runs") / self.task / name)

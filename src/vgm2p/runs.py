@@ -16,6 +16,7 @@ A run that was killed goes on from its last checkpoint and ends in the same bits
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from vgm2p.algorithms.algorithm import Algorithm, Fit
 from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
 from vgm2p.data.store import read_json, read_lines, read_tensors, replace_file, write_json
+from vgm2p.data.window import Window, blocks
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.flows import MeanFlow
@@ -55,6 +57,8 @@ class Experiment:
     regress: what flows and Gaussians learn: the logged action ("raw") or what the motors saw ("clipped").
     standardise: how observations are scaled ("dataset", or OMIGA's per-"vector" way).
     history: of its own observations, how many an agent sees, the current one included.
+    window: transitions that are in memory at once, for data larger than it: random episodes, drawn anew every
+      `log_every` updates. None: all.
     """
 
     task: str
@@ -68,15 +72,16 @@ class Experiment:
     regress: str = "raw"
     standardise: Standardise = "dataset"
     history: int = 1
+    window: int | None = None
 
 
 class Setup(NamedTuple):
-    """What an experiment needs before its first update: all the data, and those that it learns from."""
+    """What an experiment needs before its first update: all the data, and those that it learns from then."""
 
     dataset: Dataset
     spec: Spec
     view: TeamView
-    replay: Replay
+    replay: Callable[[int], Replay]  # for the updates after that step
 
 
 def prepare(experiment: Experiment) -> Setup:
@@ -87,11 +92,27 @@ def prepare(experiment: Experiment) -> Setup:
     """
     where, sampling = task(experiment.task), experiment.algorithm.sampling
     dataset = where.load_data()
-    selected = dataset if sampling.selection is None else dataset.best(sampling.selection)
     padding = 84 if where.body == "ant" else 0
-    view = selected.view(experiment.standardise, padding, experiment.history)
+    shown = (experiment.standardise, padding, experiment.history)
+    chosen = np.arange(len(dataset.lengths))
+    if sampling.selection is not None:
+        chosen = dataset.best(sampling.selection)
+    if experiment.window is not None:
+        return _prepare_window(experiment, where, dataset, chosen, shown)
+    selected = dataset if len(chosen) == len(dataset.lengths) else dataset.take(chosen)
+    view = selected.view(*shown)
     spec = _spec(experiment, view, dataset.legal is not None, dataset.action_dim, where.horizon)
-    return Setup(dataset, spec, view, selected.replay(view, sampling, spec.actions))
+    replay = selected.replay(view, sampling, spec.actions)
+    return Setup(dataset, spec, view, lambda step: replay)
+
+
+def _prepare_window(experiment, where, dataset, chosen, shown) -> Setup:
+    """The same, with a window of the chosen episodes on the device and the others on disk."""
+    view = TeamView.over(blocks(dataset, chosen), dataset.action.shape[1], *shown)
+    spec = _spec(experiment, view, dataset.legal is not None, dataset.action_dim, where.horizon)
+    sampling = experiment.algorithm.sampling
+    window = Window(dataset, chosen, view, sampling, spec.actions, experiment.window)
+    return Setup(dataset, spec, view, lambda step: window.replay(step // experiment.log_every))
 
 
 class Watcher:
@@ -134,7 +155,7 @@ def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) ->
             experiment.algorithm,
             setup.spec,
             states,
-            setup.replay,
+            setup.replay(step),
             keys,
             jnp.int32(chunk),
             batch=experiment.batch,

@@ -2,6 +2,7 @@
 or, where agents see less, what the environment shows each of them.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import equinox as eqx
@@ -46,8 +47,25 @@ class TeamView(eqx.Module):
             raise InputError(f"history {history} must be at least 1: the current observation counts")
         if history > 1 and sight.obs is None:
             raise InputError(f"history {history}: these agents see the whole state, and need 1")
-        own = () if sight.obs is None else _moments(sight.obs.reshape(-1, sight.obs.shape[-1]))
-        return TeamView(*_moments(sight.state), own, n, standardise, padding, history)
+        return TeamView.over([sight], n, standardise, padding, history)
+
+    @staticmethod
+    def over(
+        blocks: Iterable[Sight],
+        n: int,
+        standardise: Standardise = "dataset",
+        padding: int = 0,
+        history: int = 1,
+    ) -> "TeamView":
+        """The same of what is shown block by block, for data larger than memory."""
+        state, own = None, None
+        for sight in blocks:
+            state = _merged(state, sight.state)
+            own = None if sight.obs is None else _merged(own, sight.obs.reshape(-1, sight.obs.shape[-1]))
+        if state is None:
+            raise InputError("there is nothing to see: the data hold no episode")
+        told = () if own is None else _scales(*own)
+        return TeamView(*_scales(*state), told, n, standardise, padding, history)
 
     @property
     def obs_dim(self) -> int:
@@ -81,7 +99,17 @@ class TeamView(eqx.Module):
         return jnp.broadcast_to(jnp.eye(self.n), (*axes, self.n, self.n))
 
 
-def _moments(x: np.ndarray) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-    mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+def _merged(before: tuple | None, x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """(rows, mean, standard deviation) of a block's rows and those before it (Chan, Golub and LeVeque)."""
+    rows, mean, std = len(x), x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    if before is None:
+        return rows, mean, std
+    old_rows, old_mean, old_std = before
+    total, gap = rows + old_rows, mean - old_mean
+    variance = (rows * std**2 + old_rows * old_std**2) / total + rows * old_rows * (gap / total) ** 2
+    return total, old_mean + gap * rows / total, np.sqrt(variance)
+
+
+def _scales(rows: int, mean: np.ndarray, std: np.ndarray) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
     std = np.where(std < 1e-6, 1.0, std)
     return jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)

@@ -7,12 +7,14 @@ from typing import Any
 from vgm2p.algorithms import ALGORITHMS
 from vgm2p.algorithms.algorithm import Algorithm, Fit
 from vgm2p.runs import Experiment
-from vgm2p.tasks import task
+from vgm2p.tasks import TEAMS, task
 from vgm2p.values import LinearAdvantage
 
 # Hoppers earn until they fall: their values see the whole episode, and which team acts, for what lies between
 # two gaits falls. Other teams' episodes hardly ever end early; they have the defaults.
 VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000, habit=100)}
+# Won battles all return 2: selected, they leave nothing to tell good from bad.
+VALUES |= {name: LinearAdvantage(selection=None) for name, team in TEAMS.items() if team.suite == "smax"}
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,12 @@ class Preset:
     def algorithm(self, method: str, team: str, **fields: Any) -> Algorithm:
         """The method with the preset's networks, its other fields as given, or the defaults.
 
-        What learns `LinearAdvantage` learns it with the team's discount, look-ahead and habit.
+        What learns `LinearAdvantage` learns it as in `VALUES`. Battles are fought without noise, each agent
+        making its likeliest choice, as the field does.
         """
         default = ALGORITHMS[method]()
+        if TEAMS[team].suite == "smax":
+            fields = {"noise": 0.0} | fields
         if team in VALUES and isinstance(getattr(default, "values", None), LinearAdvantage):
             fields = {"values": VALUES[team]} | fields
         changed = dataclasses.replace(default, **fields)  # type: ignore[type-var]

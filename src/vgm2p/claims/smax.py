@@ -8,14 +8,16 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from vgm2p.claims.grid import Cell, Options, label, read_record
-from vgm2p.claims.presets import CPU
-from vgm2p.claims.table import NOISES, STRENGTHS, TEN_JUMPS, Results
+from vgm2p.claims.presets import ONCE
+from vgm2p.claims.table import STRENGTHS, TEN_JUMPS, Results
 from vgm2p.runs import Experiment
 from vgm2p.stats import interquartile_mean, mean_and_interval, stratified_interval, told
 from vgm2p.tasks import BATTLES
 
 METHODS = ("vgm2p", "bc", "filtered_bc", "meanflow_bc", "awr", "omiga", "mac_flow", "categorical_cfg")
+UPDATES = 5_000  # clones of 100,000 transitions fight no better after 10,000
 EPISODES = 128  # to be won or lost, so more of them than of returns
+NOISES: tuple[Options, ...] = tuple((("noise", scale),) for scale in (0.5, 1.0))  # besides none, the default
 WON = 1.5  # a return above this is a victory: without one the most is 1, with one it is 2
 
 SCALE = (
@@ -31,7 +33,7 @@ def win_rate(returns: Float[ndarray, " e"]) -> float:
 
 def experiment(name: str, method: str) -> Experiment:
     """The training of a method on a set of battles."""
-    return replace(CPU.run(name, method), eval_episodes=EPISODES)
+    return replace(ONCE.run(name, method), updates=UPDATES, eval_every=UPDATES, eval_episodes=EPISODES)
 
 
 def cells() -> list[Cell]:

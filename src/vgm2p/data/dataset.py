@@ -90,6 +90,12 @@ class Dataset:
         """Undiscounted return of each episode."""
         return np.add.reduceat(self.reward.astype(np.float64), self._first)
 
+    def rows(self, episodes: Int[ndarray, " k"]) -> Int[ndarray, " transitions"]:
+        """The transitions of the named episodes, in that order."""
+        first, lengths = self._first, self.lengths
+        found = [np.arange(first[e], first[e] + lengths[e]) for e in episodes]
+        return np.concatenate(found or [np.zeros(0, int)])
+
     @property
     def _first(self):
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
@@ -98,20 +104,21 @@ class Dataset:
         """What agents observe, with this data's statistics."""
         return TeamView.of(self.sight, self.action.shape[1], standardise, padding, history)
 
-    def replay(self, view: TeamView, sampling: Sampling, codec: Codec) -> "Replay":
+    def replay(
+        self, view: TeamView, sampling: Sampling, codec: Codec, whole: "Whole | None" = None
+    ) -> "Replay":
         """The data on the device, ready to be sampled, with rewards summed over the look-ahead.
 
         Rewards are divided by their standard deviation and multiplied by (1 - discount), so that values are
-        about one whatever the task and discount.
+        about one whatever the task and discount. `whole`: what is said of these episodes by all the data, if
+        they are a part of them.
         """
         discount, lookahead = sampling.discount, sampling.lookahead
-        std = float(self.reward.std())
-        scale = (1 - discount) / (std if std > 1e-6 else 1.0)
+        whole = whole or Whole.of(self, np.arange(len(self.lengths)), sampling, codec)
+        scale = (1 - discount) / whole.reward_std
         arrays = _look_ahead(self.reward * scale, self.lengths, self.terminated, discount, lookahead)
-        per_row = np.repeat(self.returns, self.lengths)
-        spread = per_row.std() if per_row.std() > 1e-6 else 1.0
-        outcome = ((per_row - per_row.mean()) / spread).astype(np.float32)
-        halves = np.repeat(_halves(len(self.lengths), sampling.halves), self.lengths, axis=0)
+        outcome = np.repeat(whole.outcome, self.lengths).astype(np.float32)
+        halves = np.repeat(whole.halves, self.lengths, axis=0)
         row, next_row, summed, kept = (jnp.asarray(x) for x in arrays)
         return Replay(
             sight=jax.tree.map(jnp.asarray, self.sight),
@@ -123,12 +130,13 @@ class Dataset:
             discount=kept,
             outcome=jnp.asarray(outcome),
             halves=jnp.asarray(halves),
-            habits=Habits.of(self, codec, sampling.habit),
+            habits=Habits.of(self.lengths, whole.habit, sampling.habit),
+            size=jnp.int32(len(row)),
             view=view,
         )
 
-    def best(self, tau: float) -> "Dataset":
-        """The episodes whose return reaches the tau-expectile of the returns over all transitions.
+    def best(self, tau: float) -> Int[ndarray, " k"]:
+        """Which episodes' return reaches the tau-expectile of the returns over all transitions.
 
         An episode so counts by its length. Raises InputError if tau is not between 0 and 1.
         """
@@ -136,7 +144,7 @@ class Dataset:
             raise InputError(f"selection {tau} must be an expectile, between 0 and 1; 0.5 is the mean")
         level = expectile(self.returns, tau, weights=self.lengths)
         reached = self.returns >= min(level, self.returns.max())  # rounding must not leave none
-        return self.take(np.flatnonzero(reached))
+        return np.flatnonzero(reached)
 
     def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """Two datasets of whole episodes: about `share` of them drawn at random, and the rest."""
@@ -146,10 +154,9 @@ class Dataset:
 
     def take(self, episodes: Int[ndarray, " k"]) -> "Dataset":
         """The named episodes, in that order."""
-        first, lengths = self._first, self.lengths
-        rows = [np.arange(first[e], first[e] + lengths[e]) for e in episodes]
+        first, lengths, row = self._first, self.lengths, self.rows(episodes)
         states = [np.arange(first[e] + e, first[e] + e + lengths[e] + 1) for e in episodes]
-        row, state = (np.concatenate(x or [np.zeros(0, int)]) for x in (rows, states))
+        state = np.concatenate(states or [np.zeros(0, int)])
         return Dataset(
             self.state[state],
             self.action[row],
@@ -159,6 +166,56 @@ class Dataset:
             self.card,
             *(None if x is None else x[state] for x in (self.obs, self.legal)),
         )
+
+
+class Whole(NamedTuple):
+    """What all the data say of each episode and of scales, so that a part of them can be learned from."""
+
+    reward_std: float
+    outcome: Float[ndarray, " e"]  # returns, standardised over transitions
+    halves: Bool[ndarray, "e h"]
+    habit: "Habit"
+
+    @staticmethod
+    def of(data: Dataset, episodes: Int[ndarray, " e"], sampling: Sampling, codec: Codec) -> "Whole":
+        """Of some episodes of a dataset, in that order; actions are read only if they tell a habit."""
+        lengths, returns = data.lengths[episodes], data.returns[episodes]
+        std = float(data.reward[data.rows(episodes)].std())
+        per_row = np.repeat(returns, lengths)
+        spread = per_row.std() if per_row.std() > 1e-6 else 1.0
+        return Whole(
+            reward_std=std if std > 1e-6 else 1.0,
+            outcome=(returns - per_row.mean()) / spread,
+            halves=_halves(len(lengths), sampling.halves),
+            habit=Habit.of(data, episodes, codec, sampling.habit),
+        )
+
+    def take(self, episodes: Int[ndarray, " k"]) -> "Whole":
+        """The same of some episodes."""
+        habit = self.habit._replace(total=self.habit.total[episodes])
+        return self._replace(outcome=self.outcome[episodes], halves=self.halves[episodes], habit=habit)
+
+
+class Habit(NamedTuple):
+    """How each episode's team sets out: the sum of its (coded) actions of the first steps, and the scale."""
+
+    total: Float[ndarray, "e n a"]
+    mean: Float[ndarray, "n a"]
+    std: Float[ndarray, "n a"]
+
+    @staticmethod
+    def of(data: Dataset, episodes: Int[ndarray, " e"], codec: Codec, steps: int) -> "Habit":
+        """Of the first `steps` of every such episode."""
+        lengths = data.lengths[episodes]
+        seen, first = np.minimum(lengths, steps), data._first[episodes]
+        total = np.zeros((len(lengths), data.action.shape[1], codec.dim))
+        for i in range(len(lengths) if steps else 0):
+            taken = data.action[first[i] : first[i] + seen[i]]
+            total[i] = np.asarray(codec.encode(jnp.asarray(taken))).sum(0, dtype=np.float64)
+        average, weight = total / np.maximum(seen, 1)[:, None, None], lengths / lengths.sum()
+        mean = np.einsum("e,ena->na", weight, average)
+        std = np.sqrt(np.einsum("e,ena->na", weight, np.square(average - mean)))
+        return Habit(total, mean, std)
 
 
 class Habits(NamedTuple):
@@ -177,17 +234,12 @@ class Habits(NamedTuple):
     std: Float[Array, "n a"]
 
     @staticmethod
-    def of(data: Dataset, codec: Codec, steps: int) -> "Habits":
-        """The habits in a dataset, from the first `steps` of every episode."""
-        early = np.concatenate([np.arange(length) < steps for length in data.lengths])
-        code = np.asarray(codec.encode(jnp.asarray(data.action))) * early[:, None, None]
-        total = np.add.reduceat(code, data._first, axis=0, dtype=np.float64)
-        seen = np.minimum(data.lengths, steps)
-        average, weight = total / np.maximum(seen, 1)[:, None, None], data.lengths / data.lengths.sum()
-        mean = np.einsum("e,ena->na", weight, average)
-        std = np.sqrt(np.einsum("e,ena->na", weight, np.square(average - mean)))
-        episode = np.repeat(np.arange(len(data.lengths)), data.lengths)
-        floats = (jnp.asarray(x, jnp.float32) for x in (total, seen, mean, std + 1e-6))
+    def of(lengths: Int[ndarray, " e"], habit: Habit, steps: int) -> "Habits":
+        """The habits of episodes of these lengths, from the first `steps` of each."""
+        early = np.concatenate([np.arange(length) < steps for length in lengths])
+        seen = np.minimum(lengths, steps)
+        episode = np.repeat(np.arange(len(lengths)), lengths)
+        floats = (jnp.asarray(x, jnp.float32) for x in (habit.total, seen, habit.mean, habit.std + 1e-6))
         return Habits(jnp.asarray(episode), jnp.asarray(early), *floats)
 
     def sample(self, index: Int[Array, " b"], code: Float[Array, "b n a"]) -> Float[Array, "b n a"]:
@@ -211,11 +263,12 @@ class Replay(NamedTuple):
     outcome: Float[Array, " transitions"]  # the episode's return, standardised over transitions
     halves: Bool[Array, "transitions h"]  # is its episode in each random half?
     habits: Habits
+    size: Int[Array, ""]  # transitions; what lies behind them is padding (window.py)
     view: TeamView
 
     def sample(self, codec: Codec, batch: int, key: PRNGKeyArray) -> Transition:
         """`batch` transitions drawn with replacement; all agents of a transition stay together."""
-        index = jax.random.randint(key, (batch,), 0, len(self.row))
+        index = jax.random.randint(key, (batch,), 0, self.size)
         row, next_row, age = self.row[index], self.next_row[index], self.age[index]
         shown, following = self.shown(row, age), self.shown(next_row, age + next_row - row)
         action = codec.encode(self.action[index])
