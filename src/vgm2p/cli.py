@@ -291,6 +291,59 @@ class DataCheck:
 
 
 @dataclass
+class DataFetch:
+    """Download public data from the Hugging Face Hub, going on where an earlier download was cut.
+
+    Example: vgm2p data fetch core/smac_v1/3m.zip, then vgm2p data import vault vaults/3m.vlt/Good og/3m-good
+    """
+
+    path: Positional[str]
+    """The file in the repository; a zip file is unpacked."""
+    repo: str = "InstaDeepAI/og-marl"
+    """The dataset repository."""
+    out: Path = Path("vaults")
+    """Folder for it; sha256.json there keeps its digest."""
+
+    def run(self) -> None:
+        """Fetch, and say where."""
+        from vgm2p.hub import fetch
+
+        out.print(f"{self.path} is in {fetch(self.repo, self.path, self.out)}")
+
+
+@dataclass
+class Push:
+    """Upload a run or an exported team to the Hugging Face Hub (log in first: hf auth login)."""
+
+    folder: Positional[Path]
+    """The folder of a run, or of `vgm2p export`."""
+    repo: Positional[str]
+    """The repository, <you>/<name>; made if it is not there."""
+
+    def run(self) -> None:
+        """Upload."""
+        from vgm2p.hub import push
+
+        out.print(push(self.folder, self.repo))
+
+
+@dataclass
+class Pull:
+    """Download a run or an exported team from the Hugging Face Hub; only plain files are taken."""
+
+    repo: Positional[str]
+    """The repository, <owner>/<name>."""
+    out: Positional[Path]
+    """Folder for it."""
+
+    def run(self) -> None:
+        """Download."""
+        from vgm2p.hub import pull
+
+        out.print(f"pulled {self.repo} into {pull(self.repo, self.out)}")
+
+
+@dataclass
 class DataImport:
     """Read another format into a dataset of yours, which then trains as any other does.
 
@@ -541,6 +594,7 @@ Data = (
     | Annotated[DataMake, subcommand("make")]
     | Annotated[DataShow, subcommand("show")]
     | Annotated[DataCheck, subcommand("check")]
+    | Annotated[DataFetch, subcommand("fetch")]
     | Annotated[DataImport, subcommand("import")]
     | Annotated[DataExport, subcommand("export")]
 )
@@ -749,6 +803,8 @@ Command = (
     | Annotated[Play, subcommand("play")]
     | Annotated[Estimate, subcommand("estimate")]
     | Annotated[Export, subcommand("export")]
+    | Annotated[Push, subcommand("push")]
+    | Annotated[Pull, subcommand("pull")]
     | Annotated[DataCommand, subcommand("data")]
     | Annotated[BehaviourCommand, subcommand("behaviour")]
     | Annotated[Claims, subcommand("claims")]

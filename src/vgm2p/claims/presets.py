@@ -13,8 +13,6 @@ from vgm2p.values import LinearAdvantage
 # Hoppers earn until they fall: their values see the whole episode, and which team acts, for what lies between
 # two gaits falls. Other teams' episodes hardly ever end early; they have the defaults.
 VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000, habit=100)}
-# Won battles all return 2: selected, they leave nothing to tell good from bad.
-VALUES |= {name: LinearAdvantage(selection=None) for name, team in TEAMS.items() if team.suite == "smax"}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
         raise InputError(f"{path} is not valid JSON ({error}): delete it and make it again") from error
 
 
@@ -72,7 +72,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
@@ -141,6 +141,10 @@ def load(folder: Path) -> Dataset:
     together, and non-finite numbers.
     """
     card, path = read_json(folder / "card.json"), folder / "data.safetensors"
+    if not isinstance(card, dict) or not {"id", "sha256"} <= set(card):
+        raise InputError(
+            f"{folder / 'card.json'} lacks the fields id and sha256: delete the folder, make it again"
+        )
     arrays = map_tensors(path)
     if (found := sha256(path)) != card["sha256"]:
         raise InputError(
