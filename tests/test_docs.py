@@ -23,7 +23,18 @@ from vgm2p.types import Spec
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 CLAIMS = (table, sensitivity, ablations, smax)
-SMALLER = {"100000": "3000", "5000": "20", "5_000": "20", "episodes=32": "episodes=1"}
+SMALLER = {
+    "100000": "3000",
+    "20000": "4000",
+    "--updates 5000": "--updates 20 --eval-episodes 1",
+    "--updates 2000": "--updates 20 --eval-episodes 1",
+    "--updates 1000": "--updates 20",
+    "--window 10000": "--window 2000",
+    "5000": "20",
+    "5_000": "20",
+    "episodes=32": "episodes=1",
+    "--out runs/spread": "--out runs/spread --updates 20 --episodes 60",
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -46,6 +57,8 @@ def test_every_command_in_the_docs_parses(page):
     for command in commands(page):
         if command[0] == "vgm2p":
             parse(command[1:])
+        elif command[0] == "python":
+            assert (ROOT / command[1]).exists()
         else:
             assert command[0] == "make"
             assert f"\n{command[1]}:" in (ROOT / "Makefile").read_text()
@@ -63,6 +76,44 @@ def test_the_first_experiment_of_the_readme_runs(tmp_path, monkeypatch, data_hom
     (code,) = blocks(ROOT / "README.md", "python")
     exec(smaller(code).replace("runs/cheetah", "runs/python"), {})
     assert (tmp_path / "runs/python/result.json").exists()
+
+
+NOT_HERE = {
+    ("behaviour", "train"),
+    ("data", "fetch"),
+    ("push",),
+    ("pull",),
+}  # minutes, or a network (3m-good)
+
+
+def run_page(page: Path) -> None:
+    """Every block of a page in order, at smaller sizes, but for what is `NOT_HERE`."""
+    text = page.read_text()
+    for language, code in re.findall(r"```(sh|python)\n(.*?)```", text, flags=re.S):
+        if language == "python":
+            exec(smaller(code), {})
+            continue
+        for command in [shlex.split(line, comments=True) for line in smaller(code).splitlines()]:
+            if command[0] == "python":
+                subprocess.run([sys.executable, ROOT / command[1], *command[2:]], check=True, timeout=600)
+            elif not {tuple(command[1:2]), tuple(command[1:3])} & NOT_HERE and "og/3m-good" not in command:
+                main(command[1:])
+
+
+def test_the_guide_to_data_runs(tmp_path, monkeypatch, data_home):
+    monkeypatch.chdir(tmp_path)
+    run_page(ROOT / "docs/data.md")
+    assert (tmp_path / "check.html").exists()
+
+
+@pytest.mark.slow
+def test_the_guide_to_controllers_runs(tmp_path, monkeypatch, data_home, capfd):
+    """From a recording to a team of ONNX processes scored in its environment, and the rest of the page."""
+    monkeypatch.chdir(tmp_path)
+    run_page(ROOT / "docs/deploy.md")
+    told = capfd.readouterr().out
+    assert "as 3 ONNX processes" in told
+    assert "a decision of 3 processes" in told
 
 
 def test_tables_of_results_come_from_the_records():

@@ -718,7 +718,7 @@ class Estimate:
 
     run_folder: Positional[Path]
     """The folder of a run."""
-    updates: int = 5_000
+    updates: int = 4_000
     """Gradient updates of the evaluation."""
     discount: float = 0.99
     """Factor per step on later rewards."""

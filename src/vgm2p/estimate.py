@@ -33,8 +33,8 @@ ROWS = 2048  # of the data, that means are taken over
 class FQE:
     """Fitted Q evaluation: its settings."""
 
-    updates: int = 5_000
-    batch: int = 256
+    updates: int = 4_000
+    batch: int = 128
     discount: float = 0.99
     members: int = 4
     """How many Q are fitted, each to its half of the episodes."""
@@ -71,6 +71,7 @@ def estimate(policy: Policy, dataset: Dataset, fqe: FQE = FQE()) -> list[Estimat
         params = jax.tree.map(lambda x, place=place: x[place], policy.params)
         act = _Actor(policy.algorithm, policy.spec, params)
         members = _fit(fqe, policy.algorithm, policy.spec, params, replay, jax.random.key(place))
+        members = jax.block_until_ready(members)
         found.append(_told(fqe, act, members, dataset, policy, replay, scale))
     return found
 

@@ -184,6 +184,9 @@ def load_policy(folder: Path | str) -> Policy:
     """
     folder = Path(folder)
     record = read_json(folder / "experiment.json")
+    if missing := {"discrete", "action_dim", "horizon"} - set(record):
+        told = ", ".join(sorted(missing))
+        raise InputError(f"{folder} was made with another version of vgm2p: experiment.json lacks {told}")
     experiment, tensors = experiment_from(record), read_tensors(folder / "policy.safetensors")
     mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors))
     sizes = (record["agents"], experiment.standardise, record["padding"], experiment.history)

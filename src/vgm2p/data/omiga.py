@@ -78,7 +78,7 @@ def write(dataset: Dataset, path: Path) -> None:
 
 def _write(dataset, padding, path):
     n, a = dataset.action.shape[1:]
-    with _h5py().File(path, "w") as file:
+    with _h5py().File(path, "w", libver="latest") as file:  # whose structures have checksums
         width = dataset.state.shape[1] + padding + n
         shapes = {"s": (n, width), "o": (n, width), "a": (n, a), "r": (1,), "d": (1,)}
         for key, shape in shapes.items():
