@@ -18,6 +18,12 @@ from team import Team
 from vgm2p import task
 
 
+def ask(team, sight):
+    """The team's action, each agent told what it sees and which choices it has."""
+    seen = sight.state[:1].repeat(len(team.names), 0) if sight.obs is None else sight.obs[0]
+    return np.stack(team.act(seen, None if sight.legal is None else sight.legal[0]))
+
+
 def episode(env, team, seed, hurry):
     """(return, seconds that each decision took, how late each period began); period by period."""
     sight, earned, took, late = env.reset(seed), 0.0, [], []
@@ -27,10 +33,9 @@ def episode(env, team, seed, hurry):
         time.sleep(0 if hurry else max(0.0, due - time.perf_counter()))
         late.append(time.perf_counter() - due)
         asked = time.perf_counter()
-        seen = sight.state[:1].repeat(len(team.names), 0) if sight.obs is None else sight.obs[0]
-        action = team.act(seen, None if sight.legal is None else sight.legal[0])
+        action = ask(team, sight)
         took.append(time.perf_counter() - asked)
-        sight, reward, _, _ = env.step(np.stack(action)[None])
+        sight, reward, _, _ = env.step(action[None])
         earned += float(reward[0])
         if not env.running[0]:
             break
@@ -56,6 +61,7 @@ def main():
     where = task(json.loads((asked.team / "model.json").read_text())["task"])
     env, scores, took, late = where.make_env(1, threads=1), [], [], []
     with Team(asked.team, asked.seed, asked.still) as team:
+        ask(team, env.reset(asked.seed))  # the first answer comes once the processes are up
         for i in range(asked.episodes):
             earned, decided, began = episode(env, team, asked.seed + i, asked.hurry)
             scores.append(earned)

@@ -14,7 +14,7 @@ import pytest
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
-from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, DiffusionBC, Fit, MeanFlowBC
+from vgm2p.algorithms import ALGORITHMS, BC, CONTINUOUS, VGM2P, DiffusionBC, Fit, MeanFlowBC
 from vgm2p.cli import main
 from vgm2p.data.store import read_json
 from vgm2p.errors import InputError
@@ -68,11 +68,16 @@ def alone(made, obs, noise, legal, w):
     return [given[name] for name in made.inputs]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-@pytest.mark.parametrize("kind", ["hopper", "marines"])
+QUICK = ("bc", "vgm2p", "categorical_cfg")  # of battles; the others are slow tests
+TEAMS = [
+    *(("hopper", name) for name in CONTINUOUS),
+    *(("marines", name) for name in QUICK),
+    *(slow("marines", name) for name in ALGORITHMS if name not in QUICK),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), TEAMS)
 def test_each_agent_alone_acts_as_the_team_does(kind, name, request):
-    if (kind, name) == ("hopper", "categorical_cfg"):
-        pytest.skip("for agents that choose, alone")
     where = request.getfixturevalue(kind)
     policy = untrained(where, ALGORITHMS[name](**TINY))
     rng, n, a = np.random.default_rng(0), policy.view.n, policy.spec.action_dim
