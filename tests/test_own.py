@@ -237,3 +237,16 @@ def test_a_film_of_your_team(spread, tmp_path):
     run(Experiment(spread, BC(fit=TINY), updates=2, batch=4, seeds=(0,), eval_episodes=1), tmp_path / "run")
     main(["play", str(tmp_path / "run"), "--video", str(tmp_path / "team.gif"), "--seconds", "0.5"])
     assert (tmp_path / "team.gif").stat().st_size > 1000
+
+
+def test_your_datasets_are_listed(spread, capsys):
+    main(["data", "list"])
+    assert spread in capsys.readouterr().out
+
+
+def test_a_run_of_an_older_version_is_told(spread, tmp_path):
+    run(Experiment(spread, BC(fit=TINY), updates=2, batch=4, seeds=(0,), eval_episodes=1), tmp_path)
+    record = store.read_json(tmp_path / "experiment.json")
+    store.write_json(tmp_path / "experiment.json", {k: v for k, v in record.items() if k != "discrete"})
+    with pytest.raises(InputError, match=r"another version of vgm2p: experiment\.json lacks discrete"):
+        load_policy(tmp_path)

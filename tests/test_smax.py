@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vgm2p.algorithms import ALGORITHMS, BC, Fit
+from vgm2p.actions import Discrete
+from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, Fit
 from vgm2p.behaviour import ladder, twin
 from vgm2p.behaviour.ppo import PPO, train
 from vgm2p.cli import main
@@ -16,6 +17,8 @@ from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, load_policy, run
 from vgm2p.tasks import BATTLES, task
+from vgm2p.types import Spec
+from vgm2p.view import TeamView
 
 COPIES = 16  # one number of copies: one compilation
 
@@ -120,6 +123,26 @@ def test_mixed_units_and_uneven_sides_are_played(scenario):
     episodes = play(env, at_random(np.random.default_rng(0)), 0)
     assert (episodes.lengths > 5).all()
     assert scenario in SCENARIOS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_choice_is_illegal_in_thousands_of_states(scenario):
+    """An untrained team chooses at random among what is legal; the battle refuses anything else."""
+    env, key, states = SmaxVec(scenario, 32), jax.random.key(0), 0
+    sight = env.reset(0)
+    n, choices = sight.legal.shape[1:]
+    view = TeamView.of(sight, n)
+    names = tuple(f"agent_{i}" for i in range(n))
+    spec = Spec(names, view.obs_dim, sight.state.shape[-1], Discrete(choices), env.horizon)
+    algorithm = VGM2P(noise=1.0, fit=Fit(hidden=(16,)))
+    params = algorithm.init(spec, key).params
+    act = jax.jit(lambda shown, key: algorithm.act(spec, params, view.obs(shown), key, shown.legal))
+    for step in range(100):
+        states += int(env.running.sum())
+        env.step(np.asarray(act(sight, jax.random.fold_in(key, step))))
+        sight = env.restart(~env.running)
+    assert states == 3200
 
 
 def test_a_picture_shows_both_sides(battle):

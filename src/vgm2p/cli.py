@@ -161,12 +161,12 @@ class Play:
 
 @dataclass
 class DataList:
-    """List the datasets: published statistics, and ours where the twin has been made."""
+    """List the datasets: published statistics, ours where the twin has been made, and your own."""
 
     def run(self) -> None:
         """Print the table."""
         from vgm2p.data.store import home, read_json
-        from vgm2p.tasks import TASKS
+        from vgm2p.tasks import TASKS, owned
 
         table = Table(title=f"datasets in {home()}")
         for heading in ("id", "published mean ± sd", "ours", "won", "transitions"):
@@ -181,6 +181,10 @@ class DataList:
             won = f"{card['win_rate']:.0%}" if card and task.is_battle else ""
             size = f"{card['transitions']:,}" if card else f"({task.transitions:,})"
             table.add_row(name, published, ours, won, size)
+        for name in owned():
+            card = read_json(home() / name / "card.json")
+            returns = _returns_text(card["return_mean"], card["return_std"])
+            table.add_row(name, "", returns, "", f"{card['transitions']:,}")
         out.print(table)
 
 
