@@ -281,7 +281,7 @@ def test_guidance_at_execution_of_exact_velocities_gives_the_guided_gaussian(w):
     """Good and any are Gaussians of spread s: the guided flow ends in N(m_any + w (m_good - m_any), s^2)."""
     spread = 0.2
 
-    def velocity(z, t, r, obs, condition):
+    def velocity(z, t, r, obs, condition, legal=None):
         mean, t = jnp.where(condition[..., :1] == 1, 0.2, 0.1), t[..., None]
         slope = (t - (1 - t) * spread**2) / (jnp.square((1 - t) * spread) + jnp.square(t))
         return -mean + slope * (z - (1 - t) * mean)
