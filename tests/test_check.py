@@ -7,6 +7,7 @@ import pytest
 
 from vgm2p.cli import main
 from vgm2p.data import store
+from vgm2p.data.card import describe
 from vgm2p.data.check import BLOCK, check, place
 from vgm2p.data.dataset import Dataset
 from vgm2p.tasks import task
@@ -139,7 +140,7 @@ def test_blocks_do_not_change_what_is_found(monkeypatch):
 def test_the_command_tells_and_its_status_says_so(data_home, tmp_path, capsys):
     bad = good(discrete=True)
     bad = replace(bad, action=put(bad.action, (5, 0), 3), legal=put(bad.legal, (5, 0, 3), False))
-    card = {"id": "own/bad", "agents": 2, "horizon": 20, "episodes": 30, "transitions": 600}
+    card = {"id": "own/bad", "agents": 2, "horizon": 20, **describe(bad.returns, bad.lengths)}
     store.save(replace(bad, card=card), data_home / "own/bad")
     with pytest.raises(SystemExit) as ended:
         main(["data", "check", "own/bad", "--page", str(tmp_path / "check.html")])
