@@ -12,6 +12,7 @@ from vgm2p.algorithms import BC, VGM2P, Fit
 from vgm2p.cli import main
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.store import read_json
+from vgm2p.errors import InputError
 from vgm2p.estimate import FQE, SAMPLES, _log_likelihood, estimate
 from vgm2p.policy import Policy
 from vgm2p.runs import Experiment, run
@@ -64,6 +65,19 @@ def test_the_datas_own_value_is_counted_from_its_rewards():
     told = estimate(always(1, data), data, replace(QUICK, updates=1))[0]
     rewards = data.reward.reshape(-1, 4)
     assert told.data_value == pytest.approx((rewards * 0.8 ** np.arange(4)).sum(1).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"discount": 1.0}, "discount 1.0 must be"),
+        ({"updates": 0}, "updates 0"),
+        ({"members": 1}, "members 1"),
+    ],
+)
+def test_settings_that_estimate_nothing_are_told(wrong, told):
+    with pytest.raises(InputError, match=told):
+        FQE(**wrong)
 
 
 def test_likelihoods_agree_with_closed_forms():

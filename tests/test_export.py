@@ -15,6 +15,7 @@ from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
 from vgm2p.algorithms import ALGORITHMS, BC, CONTINUOUS, VGM2P, DiffusionBC, Fit, MeanFlowBC
+from vgm2p.algorithms.vgm2p import encode
 from vgm2p.cli import main
 from vgm2p.data.store import read_json
 from vgm2p.errors import InputError
@@ -168,6 +169,25 @@ def test_a_graph_far_from_its_policy_is_never_written(hopper, tmp_path, monkeypa
     with pytest.raises(InputError, match=r"agent_0: an action is .* from the policy's"):
         export(tmp_path / "run", tmp_path / "out", "stablehlo")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_agents_name_can_not_lead_out_of_the_folder(hopper):
+    with pytest.raises(InputError, match=r"agent '../evil' can't name a file"):
+        controller(untrained(hopper, BC(**TINY)), {"names": ["../evil", "b", "c"]}, 0, 0)
+
+
+def test_without_noise_a_graph_makes_the_likeliest_choice(marines):
+    """Whatever noise it is given: at t = 1 the marginal velocity tells the mean of the codes."""
+    policy = untrained(marines, VGM2P(**TINY)).with_options(noise=0.0)
+    made, rng = controller(policy, {}, 0, 0), np.random.default_rng(0)
+    sight = shown(policy, rng)
+    noises = rng.normal(size=(5, policy.spec.action_dim)).astype(np.float32)
+    chosen = {int(made.act(*alone(made, sight.obs[0], noise, sight.legal[0], 1.0))) for noise in noises}
+    params = jax.tree.map(lambda x: x[0], policy.params)
+    obs, ones = policy.view.obs(sight), jnp.ones(policy.view.n)
+    z = jnp.zeros((policy.view.n, policy.spec.action_dim))
+    mean = z - params.policy(z, ones, ones, obs, encode(ones, ones), sight.legal)
+    assert chosen == {int(jnp.where(sight.legal[0], mean[0], -jnp.inf).argmax())}
 
 
 def test_noise_from_a_key_is_the_noise_itself(hopper):

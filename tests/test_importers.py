@@ -92,6 +92,8 @@ def test_omiga_files_give_their_states_back(data_home, name, sizes, monkeypatch)
     path = data_home / "omiga" / f"{name}.hdf5"
     path.parent.mkdir(exist_ok=True)
     written, called = theirs(path, (3, 1000, 2), *sizes), omiga.name_of(path)
+    assert omiga.file_of(called, path.parent) == path
+    (path.parent / "notes.hdf5").touch()  # a file of another name is nobody's business
     read = task(called).load_data()  # found by its name in the data folder
     np.testing.assert_allclose(read.state, written.state, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(read.action, written.action)

@@ -143,6 +143,7 @@ def test_a_killed_recording_goes_on_after_its_last_whole_episode(data_home):
     killed = env.close()
     assert killed.lengths.tolist() == whole.lengths.tolist()
     assert killed.returns[:2] == pytest.approx(whole.returns[:2])
+    assert killed.card["horizon"] == 3
     assert not (store.home() / "own/killed/unfinished").exists()
     with pytest.raises(InputError, match="holds a dataset already"):
         vgm2p.record(make(SPREAD, {}), "own/killed")

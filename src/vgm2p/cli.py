@@ -769,12 +769,14 @@ class Export:
     """ONNX runs nearly everywhere; StableHLO is what XLA and IREE compile."""
     seed: int | None = None
     """Which training seed of the run; by default the first."""
+    noise: float | None = None
+    """Scale of the noise that is built in; by default the run's own. 0: the likeliest choice, of battles."""
 
     def run(self) -> None:
         """Export, check against the policy, and say where."""
         from vgm2p.export import export
 
-        for path in export(self.run_folder, self.out, self.to, self.seed):
+        for path in export(self.run_folder, self.out, self.to, self.seed, self.noise):
             out.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 

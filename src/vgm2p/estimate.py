@@ -19,7 +19,8 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Algorithm
-from vgm2p.data.dataset import Dataset, Replay
+from vgm2p.data.dataset import Dataset, Replay, Whole
+from vgm2p.errors import InputError
 from vgm2p.nets import MLP
 from vgm2p.policy import Policy
 from vgm2p.types import Params, Sampling, Spec, Transition
@@ -43,6 +44,12 @@ class FQE:
     slow_rate: float = 0.05
     """How fast the slow copies follow: a reward travels one step back in about 1 / rate updates."""
 
+    def __post_init__(self):
+        if not 0.0 <= self.discount < 1.0:
+            raise InputError(f"discount {self.discount} must be at least 0 and below 1")
+        if self.updates < 1 or self.members < 2:
+            raise InputError(f"updates {self.updates} must be at least 1, members {self.members} at least 2")
+
 
 class Estimate(NamedTuple):
     """What is estimated of one training seed's policy.
@@ -64,8 +71,10 @@ class Estimate(NamedTuple):
 def estimate(policy: Policy, dataset: Dataset, fqe: FQE = FQE()) -> list[Estimate]:
     """One estimate for each training seed of the policy, acting with the options that it has."""
     sampling = Sampling(discount=fqe.discount, halves=fqe.members)
-    replay = dataset.replay(policy.view, sampling, policy.spec.actions)
-    scale = float(np.std(dataset.reward)) / (1 - fqe.discount)  # `replay` divides rewards by it
+    codec, episodes = policy.spec.actions, np.arange(len(dataset.lengths))
+    whole = Whole.of(dataset, episodes, sampling, codec)
+    replay = dataset.replay(policy.view, sampling, codec, whole)
+    scale = whole.reward_std / (1 - fqe.discount)  # what `replay` divides rewards by
     found = []
     for place in range(len(policy.seeds)):
         params = jax.tree.map(lambda x, place=place: x[place], policy.params)
@@ -120,7 +129,7 @@ def _fit(fqe: FQE, algorithm, spec, params, replay: Replay, key: PRNGKeyArray) -
 def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
     """What the members say of the data's first states, and of some of its others."""
     ask, key = jax.vmap(_q, in_axes=(0, None, None)), jax.random.key(1)
-    first = jnp.asarray(np.cumsum(dataset.lengths) - dataset.lengths)[:ROWS]
+    first = jnp.asarray(dataset.first)[:ROWS]
     state, obs, legal = _shown(policy, replay, first)
     draws = [act(obs, legal, jax.random.fold_in(key, i)) for i in range(8)]
     values = scale * np.mean([ask(members, state, code).mean(1) for code in draws], 0)  # of each member
@@ -151,8 +160,7 @@ def _shown(policy, replay, rows):
 def _data_value(dataset, discount) -> float:
     """What the data's episodes earned, discounted from their first steps."""
     age = np.concatenate([np.arange(length) for length in dataset.lengths])
-    first = np.cumsum(dataset.lengths) - dataset.lengths
-    return float(np.add.reduceat(dataset.reward * discount**age, first).mean())
+    return float(np.add.reduceat(dataset.reward * discount**age, dataset.first).mean())
 
 
 def _log_likelihood(spec, drawn, logged) -> Float[Array, ""]:

@@ -72,12 +72,19 @@ def controller(policy: Policy, card: dict[str, Any], agent: int, seed: int) -> C
         action = algorithm.act(spec, params, rows, noise, legal)[agent if shared else 0]
         return _in_units(action, card, agent)
 
-    names = card.get("names", [f"agent_{i}" for i in range(view.n)])
-    return Controller(names[agent], act, inputs)
+    name = card.get("names", [f"agent_{i}" for i in range(view.n)])[agent]
+    if Path(name).name != name:  # it becomes a file's, and a card may have been downloaded
+        raise InputError(f"agent {name!r} can't name a file: leave slashes out of the names in data.json")
+    return Controller(name, act, inputs)
 
 
-def export(folder: Path, out: Path, kind: Kind = "onnx", seed: int | None = None) -> list[Path]:
+def export(
+    folder: Path, out: Path, kind: Kind = "onnx", seed: int | None = None, noise: float | None = None
+) -> list[Path]:
     """Write `<agent>.onnx` (or `.stablehlo`) for every agent of a run, `model.json` and a README.md.
+
+    noise: the scale that is built in; by default the run's own. With 0 agents that choose make their
+      likeliest choice, which zeros given to another scale's graph do not.
 
     Each graph is run on random observations and held against the policy. Raises InputError if an action is
     further than 1e-5 away (diffusion: 1e-4), for a training seed that the run does not have, and if a package
@@ -87,6 +94,7 @@ def export(folder: Path, out: Path, kind: Kind = "onnx", seed: int | None = None
     if seed is not None and seed not in policy.seeds:
         raise InputError(f"{folder} has no training seed {seed}: it has {', '.join(map(str, policy.seeds))}")
     place = 0 if seed is None else policy.seeds.index(seed)
+    policy = policy if noise is None else policy.with_options(noise=noise)
     paths, agents = [], {}
     for agent in range(policy.view.n):
         made = controller(policy, card, agent, place)

@@ -96,7 +96,6 @@ class Recording(BaseParallelWrapper):
         if not actions:
             return
         state, obs, legal = (None if x[0] is None else np.stack(x) for x in zip(*sights, strict=True))
-        self._writer.card["horizon"] = max(len(actions), self._writer.card.get("horizon", 1))
         self._writer.add(
             Dataset(
                 state=state,

@@ -245,9 +245,9 @@ def task(name: str) -> Task | Own:
 def _import_omiga(name) -> None:
     from vgm2p.data import importing, omiga
 
-    for path in (store.home() / "omiga").glob("*.hdf5"):
-        if omiga.name_of(path) == name and not (store.home() / name / "card.json").exists():
-            importing.import_data("omiga", str(path), name)
+    path = omiga.file_of(name, store.home() / "omiga")
+    if path and path.exists() and not (store.home() / name / "card.json").exists():
+        importing.import_data("omiga", str(path), name)
 
 
 def tabled(name: str, others: list[str] | None = None) -> Task:

@@ -15,7 +15,7 @@ from vgm2p.stats import interquartile_mean, mean_and_interval, stratified_interv
 from vgm2p.tasks import BATTLES
 
 METHODS = ("vgm2p", "bc", "filtered_bc", "meanflow_bc", "awr", "omiga", "mac_flow", "categorical_cfg")
-UPDATES = 5_000  # clones of 100,000 transitions fight no better after 10,000
+UPDATES = 5_000  # half as many as robots', for a battle's update and its evaluations cost more
 EPISODES = 128  # to be won or lost, so more of them than of returns
 NOISES: tuple[Options, ...] = tuple((("noise", scale),) for scale in (0.5, 1.0))  # besides none, the default
 WON = 1.5  # a return above this is a victory: without one the most is 1, with one it is 2

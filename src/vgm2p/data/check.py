@@ -87,8 +87,8 @@ def _padding(data: Dataset) -> Iterator[Finding]:
         still = np.argwhere(low == high)
         if len(still):
             told = ", ".join(str(tuple(map(int, i)) if len(i) > 1 else int(i[0])) for i in still[:8])
-            many = f"{len(still)} of {low.size} entries" + (" (the first are" if len(still) > 8 else " (")
-            yield Finding("note", f"{many} {told}) of '{name}' never change".replace("( ", "("))
+            told = f"the first are {told}" if len(still) > 8 else told
+            yield Finding("note", f"{len(still)} of {low.size} entries ({told}) of '{name}' never change")
 
 
 def _duplicates(data: Dataset) -> Iterator[Finding]:
@@ -147,9 +147,8 @@ def _choices(data: Dataset) -> Iterator[Finding]:
     """Were the choices legal?"""
     assert data.legal is not None
     illegal, stuck = [], []
-    state_of = np.arange(len(data.reward)) + np.repeat(np.arange(len(data.lengths)), data.lengths)
     for rows in _blocks(len(data.reward)):
-        legal, action = data.legal[state_of[rows]], data.action[rows]
+        legal, action = data.legal[_states(data, rows)], data.action[rows]
         taken = np.take_along_axis(legal, action[..., None].clip(0, legal.shape[2] - 1), 2)[..., 0]
         illegal.append(rows.start + np.flatnonzero(~taken.all(1)))
         stuck.append(rows.start + np.flatnonzero(~np.all(np.any(legal, 2), 1)))
@@ -201,7 +200,7 @@ def _leaks(data: Dataset) -> Iterator[Finding]:
     The reward may well be seen, as a robot's speed is.
     """
     rows = _sampled(len(data.reward))
-    at = rows + np.repeat(np.arange(len(data.lengths)), data.lengths)[rows]
+    at = data.state_rows(rows)
     coded = data.action[rows].reshape(len(rows), -1).astype(np.float64)
     sources = {
         "the action of the same step": coded,
@@ -258,9 +257,8 @@ LOOKS: tuple[Callable[[Dataset], Iterator[Finding]], ...] = (
 
 def place(dataset: Dataset, row: int) -> str:
     """A transition's row, in words: "row 1203 (episode 4, step 7)"."""
-    first = np.cumsum(dataset.lengths) - dataset.lengths
-    episode = int(np.searchsorted(first, row, side="right")) - 1
-    return f"row {row} (episode {episode}, step {row - first[episode]})"
+    episode = int(np.searchsorted(dataset.first, row, side="right")) - 1
+    return f"row {row} (episode {episode}, step {row - dataset.first[episode]})"
 
 
 def _at(level: Level, told: str, rows: Int[ndarray, " k"], mend: str = "") -> Finding:
@@ -278,10 +276,14 @@ def _sampled(count) -> Int[ndarray, " k"]:
     return np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
 
 
+def _states(data, rows: slice) -> Int[ndarray, " k"]:
+    """The states' rows of a block of transitions."""
+    return data.state_rows(np.arange(rows.start, rows.stop))
+
+
 def _step_sizes(data, rows, scale) -> Float[ndarray, " k"]:
     """How far the state moves in each transition, in its deviations."""
-    at = np.arange(rows.start, rows.stop)
-    at = at + np.searchsorted(np.cumsum(data.lengths), at, side="right")
+    at = _states(data, rows)
     return np.sqrt(np.square((data.state[at + 1] - data.state[at]) / scale).sum(1))
 
 
@@ -298,13 +300,10 @@ def _std(x) -> ndarray:
 
 def _hashed(data, rows) -> ndarray:
     """A 64-bit number for each pair of state and joint action: equal pairs have equal ones."""
-    at = np.arange(rows.start, rows.stop)
-    at = at + np.searchsorted(np.cumsum(data.lengths), at, side="right")
+    at = _states(data, rows)
     parts = (np.ascontiguousarray(x).reshape(len(at), -1) for x in (data.state[at], data.action[rows]))
     words = np.concatenate([part.view(np.uint32) for part in parts], 1).astype(np.uint64)
-    odd = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * np.uint64(
-        2
-    ) + np.uint64(1)
+    odd = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) | np.uint64(1)
     mixed = (words + np.uint64(0x9E3779B97F4A7C15)) * odd
     return (mixed ^ (mixed >> np.uint64(29))).sum(1, dtype=np.uint64)
 

@@ -88,16 +88,21 @@ class Dataset:
     @property
     def returns(self) -> Float[ndarray, " episodes"]:
         """Undiscounted return of each episode."""
-        return np.add.reduceat(self.reward.astype(np.float64), self._first)
+        return np.add.reduceat(self.reward.astype(np.float64), self.first)
+
+    def state_rows(self, transitions: Int[ndarray, " k"]) -> Int[ndarray, " k"]:
+        """Where each transition's state stands: every episode before it has one state more than steps."""
+        return transitions + np.searchsorted(np.cumsum(self.lengths), transitions, side="right")
 
     def rows(self, episodes: Int[ndarray, " k"]) -> Int[ndarray, " transitions"]:
         """The transitions of the named episodes, in that order."""
-        first, lengths = self._first, self.lengths
+        first, lengths = self.first, self.lengths
         found = [np.arange(first[e], first[e] + lengths[e]) for e in episodes]
         return np.concatenate(found or [np.zeros(0, int)])
 
     @property
-    def _first(self):
+    def first(self) -> Int[ndarray, " episodes"]:
+        """The first transition of each episode."""
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
 
     def view(self, standardise: Standardise = "dataset", padding: int = 0, history: int = 1) -> TeamView:
@@ -154,7 +159,7 @@ class Dataset:
 
     def take(self, episodes: Int[ndarray, " k"]) -> "Dataset":
         """The named episodes, in that order."""
-        first, lengths, row = self._first, self.lengths, self.rows(episodes)
+        first, lengths, row = self.first, self.lengths, self.rows(episodes)
         states = [np.arange(first[e] + e, first[e] + e + lengths[e] + 1) for e in episodes]
         state = np.concatenate(states or [np.zeros(0, int)])
         return Dataset(
@@ -207,7 +212,7 @@ class Habit(NamedTuple):
     def of(data: Dataset, episodes: Int[ndarray, " e"], codec: Codec, steps: int) -> "Habit":
         """Of the first `steps` of every such episode."""
         lengths = data.lengths[episodes]
-        seen, first = np.minimum(lengths, steps), data._first[episodes]
+        seen, first = np.minimum(lengths, steps), data.first[episodes]
         total = np.zeros((len(lengths), data.action.shape[1], codec.dim))
         for i in range(len(lengths) if steps else 0):
             taken = data.action[first[i] : first[i] + seen[i]]

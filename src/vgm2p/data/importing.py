@@ -43,11 +43,8 @@ def import_data(
         writer.card = {"id": name, **card}
         writer.card |= {"env": env} if env else {}
         writer.card |= {"licence": licence} if licence else {}
-        longest = 1
         for part in episodes:
             writer.add(part)
-            longest = max(longest, int(part.lengths.max()))
-        writer.card["horizon"] = longest
         return writer.finish()
     except BaseException as error:
         shutil.rmtree(folder / "unfinished", ignore_errors=True)

@@ -36,6 +36,14 @@ def name_of(path: Path) -> str:
     )
 
 
+def file_of(name: str, folder: Path) -> Path | None:
+    """The inverse: where in a folder the file of that name would lie; None if no file is called so."""
+    for prefix, team in NAMES.items():
+        if name.startswith(f"omiga/{team}-"):
+            return folder / f"{prefix}-{name.removeprefix(f'omiga/{team}-')}.hdf5"
+    return None
+
+
 def read(path: Path) -> tuple[dict[str, Any], Iterator[Dataset]]:
     """(card, episodes) of a file. InputError that names file and field if it is not one of theirs."""
     team = next(team for team in STATE if name_of(path).startswith(f"omiga/{team}-"))
@@ -72,7 +80,7 @@ def write(dataset: Dataset, path: Path) -> None:
     """
     if dataset.obs is not None or dataset.legal is not None:
         raise InputError(f"{dataset.id}: OMIGA's format holds robots whose agents see the whole state only")
-    padding = 84 if dataset.state.shape[1] == STATE["2ant"] else 0
+    padding = PADDING["2ant"] if dataset.state.shape[1] == STATE["2ant"] else 0
     replace_file(path, lambda p: _write(dataset, padding, p))
 
 

@@ -51,7 +51,7 @@ class Window:
         self._how = (view, sampling, codec)
         self._whole = Whole.of(dataset, episodes, sampling, codec)
         self._most = int(np.searchsorted(np.cumsum(np.sort(lengths)), size, side="right"))
-        self._turn, self._replay = -1, self._made(0)
+        self._turn, self._replay = 0, self._made(0)
 
     def replay(self, turn: int) -> Replay:
         """The window of that turn: the same turn, the same window."""

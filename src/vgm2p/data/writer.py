@@ -79,7 +79,8 @@ class Writer:
             raise InputError(f"{self.folder}: no episode was finished, so there is no dataset to write")
         replace_file(self.folder / "data.safetensors", self._compose)
         lengths, returns = (np.array([line[key] for line in self._episodes]) for key in ("length", "return"))
-        card = {**self.card, "versions": versions(), **describe(returns, lengths)}
+        card = {**self.card, "horizon": int(lengths.max()), "versions": versions()}
+        card |= describe(returns, lengths)
         card["sha256"] = sha256(self.folder / "data.safetensors")
         write_json(self.folder / "card.json", card)
         shutil.rmtree(self._parts)
