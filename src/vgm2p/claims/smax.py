@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from vgm2p.claims.grid import Cell, Options, label, read_record
 from vgm2p.claims.presets import ONCE
-from vgm2p.claims.table import STRENGTHS, TEN_JUMPS, Results
+from vgm2p.claims.table import STRENGTHS, Results
 from vgm2p.runs import Experiment
 from vgm2p.stats import interquartile_mean, mean_and_interval, stratified_interval, told
 from vgm2p.tasks import BATTLES
@@ -44,9 +44,7 @@ def cells() -> list[Cell]:
 
 
 def _options(method) -> tuple[Options, ...]:
-    if method == "vgm2p":
-        return (*NOISES, *STRENGTHS, TEN_JUMPS)
-    return (*NOISES, *(STRENGTHS if method == "categorical_cfg" else ()))
+    return (*NOISES, *(STRENGTHS if method in ("vgm2p", "categorical_cfg") else ()))
 
 
 def results(lines: list[dict]) -> Results:
@@ -98,7 +96,7 @@ def _aggregates(found) -> str:
 
 
 def _asked(found) -> str:
-    asked = [("vgm2p", ""), *(("vgm2p", label(options)) for options in (*STRENGTHS, TEN_JUMPS))]
+    asked = [("vgm2p", ""), *(("vgm2p", label(options)) for options in STRENGTHS)]
     asked += [("categorical_cfg", ""), *(("categorical_cfg", label(options)) for options in STRENGTHS)]
     heads = [f"{method}{', ' if options else ''}{options}" for method, options in asked]
     rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
