@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.data.dataset import Dataset, Replay, Whole
 from vgm2p.errors import InputError
-from vgm2p.nets import MLP
+from vgm2p.nets import MLP, stacked
 from vgm2p.policy import Policy
 from vgm2p.types import Params, Sampling, Spec, Transition
 
@@ -105,7 +105,7 @@ def _fit(fqe: FQE, algorithm, spec, params, replay: Replay, key: PRNGKeyArray) -
     act = _Actor(algorithm, spec, params)
     inputs = spec.state_dim + spec.n * spec.action_dim
     make = lambda key: MLP(inputs, fqe.hidden, 1, key, norm=True)  # noqa: E731
-    nets = jax.vmap(make)(jax.random.split(jax.random.fold_in(key, 0), fqe.members))
+    nets = stacked(make, jax.random.split(jax.random.fold_in(key, 0), fqe.members))
     optimiser = optax.adam(optax.cosine_decay_schedule(fqe.learning_rate, fqe.updates))
 
     def loss(nets, slow, batch: Transition, key):

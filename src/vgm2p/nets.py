@@ -1,7 +1,7 @@
 """Networks: callable pytrees (Equinox modules) that act on the last axis and carry any leading ones."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -65,6 +65,15 @@ class MLP(eqx.Module):
             x = _layer_norm(x) if self.norm else x
             x = _ACTIVATIONS[self.activation](x)
         return self.layers[-1](x)
+
+
+def stacked(make: Callable[[PRNGKeyArray], Any], keys: PRNGKeyArray) -> Any:
+    """`make(key)` for each key, on a leading axis.
+
+    One after the other: `vmap` makes a batch of each QR decomposition, and where a program holds several,
+    jaxlib 0.10 waits for ever on the CPU once every thread of its pool waits for the tasks of one.
+    """
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make(key) for key in keys))
 
 
 def mean(x: Float[Array, "*b"], where: Bool[Array, "*b"] | None) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.data.dataset import Replay
+from vgm2p.nets import stacked
 from vgm2p.types import Metrics, Spec, TrainState
 
 
@@ -25,7 +26,7 @@ def seed_keys(seeds: tuple[int, ...]) -> PRNGKeyArray:
 
 def init(algorithm: Algorithm, spec: Spec, keys: PRNGKeyArray) -> TrainState:
     """Fresh states, seeds on the leading axis."""
-    states = jax.vmap(lambda key: algorithm.init(spec, jax.random.fold_in(key, 0)))(keys)
+    states = stacked(lambda key: algorithm.init(spec, jax.random.fold_in(key, 0)), keys)
     return states._replace(target=jax.tree.map(jnp.copy, states.target))  # `advance` donates both
 
 
