@@ -12,10 +12,7 @@ from vgm2p.values import Values
 def command(experiment: Experiment) -> str:
     """`vgm2p train ...`, naming every setting that differs from its default."""
     name = algorithm_name(experiment.algorithm)
-    usual = Experiment(
-        experiment.task, experiment.algorithm, log_every=experiment.log_every
-    )  # changes no result
-    settings = _flags(experiment, usual)
+    settings = _flags(experiment, Experiment(experiment.task, experiment.algorithm))
     algorithm = _flags(experiment.algorithm, type(experiment.algorithm)())
     return shlex.join(["vgm2p", "train", experiment.task, *settings, name, *algorithm])
 

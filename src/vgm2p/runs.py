@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from safetensors.numpy import save_file
+from tyro.conf import Positional, arg
 
 from vgm2p import values
 from vgm2p.actions import Continuous, Discrete
@@ -45,34 +47,43 @@ from vgm2p.types import Episodes, Spec
 from vgm2p.view import Standardise, TeamView
 
 CHECKPOINT_SECONDS = 60
+CHOICES = tyro.extras.subcommand_type_from_defaults(  # the command line's, each explained by its class
+    {name: kind() for name, kind in ALGORITHMS.items()},
+    descriptions={name: kind.__doc__ or "" for name, kind in ALGORITHMS.items()},
+)
 _CLASSES = {c.__name__: c for c in (*ALGORITHMS.values(), Fit, MeanFlow, *values.LEARNERS)}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One algorithm on one task, for some seeds. The defaults suit two cores and no GPU.
+    """One algorithm on one task, for some seeds. The defaults suit two cores and no GPU."""
 
-    updates: gradient updates per seed, over which the learning rate falls to zero.
-    batch: transitions that the policy trains on per update; every agent of each is used.
-    regress: what flows and Gaussians learn: the logged action ("raw") or what the motors saw ("clipped").
-    standardise: how observations are scaled ("dataset", or OMIGA's per-"vector" way).
-    history: of its own observations, how many an agent sees, the current one included.
-    window: transitions that are in memory at once, for data larger than it: random episodes, drawn anew every
-      `log_every` updates. None: all.
-    """
-
-    task: str
-    algorithm: Algorithm
+    task: Positional[str]
+    """The task, such as twin/3hopper-medium (`vgm2p data list` shows all)."""
+    algorithm: Annotated[Algorithm, arg(name="", constructor=CHOICES)]
+    """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
     updates: int = 10_000
+    """Gradient updates per seed, over which the learning rate falls to zero."""
     batch: int = 64
+    """Transitions that the policy trains on per update; every agent of each is used."""
     seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds, all in this one run."""
     eval_every: int = 2_500
+    """Updates between evaluations; the last checkpoint is always evaluated."""
     eval_episodes: int = 32
+    """Episodes per seed and evaluation."""
     log_every: int = 250
-    regress: str = "raw"
+    """Updates between lines of metrics."""
+    regress: Literal["raw", "clipped"] = "raw"
+    """Learn the logged actions as they are, or clipped to [-1, 1] as the motors saw them."""
     standardise: Standardise = "dataset"
+    """Scale observations with the data's statistics, or OMIGA's way, each by itself."""
     history: int = 1
+    """How many of its own observations an agent sees, the current one included, where it does not see the
+    whole state."""
     window: int | None = None
+    """Transitions in memory at once, for data larger than it: random episodes, drawn anew at every line of
+    metrics. By default all."""
 
 
 class Setup(NamedTuple):

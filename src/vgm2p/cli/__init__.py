@@ -1,0 +1,52 @@
+"""The command line: `vgm2p <command> --help` explains each."""
+
+import os
+import sys
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from tyro.conf import subcommand
+
+from vgm2p.cli.behaviour import Behaviour
+from vgm2p.cli.claims import Claims, Report
+from vgm2p.cli.data import Data
+from vgm2p.cli.teams import Demo, Estimate, Evaluate, Export, Play, Pull, Push, Train
+from vgm2p.errors import InputError
+
+Command = (
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Play, subcommand("play")]
+    | Annotated[Estimate, subcommand("estimate")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[Push, subcommand("push")]
+    | Annotated[Pull, subcommand("pull")]
+    | Annotated[Data, subcommand("data")]
+    | Annotated[Behaviour, subcommand("behaviour")]
+    | Annotated[Claims, subcommand("claims")]
+    | Annotated[Report, subcommand("report")]
+)
+
+
+def parse(args: list[str] | None = None):
+    """Offline multi-agent reinforcement learning with one-step flow policies."""
+    return tyro.cli(Command, prog="vgm2p", description=parse.__doc__, args=args)  # type: ignore[arg-type]
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one command; bad input ends with status 2 and a message, an interrupt with 130."""
+    try:
+        parse(args).run()
+    except (InputError, ArithmeticError) as error:
+        told = f"[bold red]error:[/bold red] {escape(str(error))}"
+        Console(stderr=True).print(told, highlight=False, soft_wrap=True)  # a path stays in one piece
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; run the same command again to go on from the last checkpoint")
+        sys.exit(130)
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,115 @@
+"""`vgm2p claims` and `vgm2p report`: the numbers behind what we say, and the page that shows them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from vgm2p.cli.screen import out, progress_bar
+from vgm2p.data.store import write_json
+from vgm2p.errors import InputError
+
+
+@dataclass
+class Claims:
+    """Run the grid behind a claim and print its tables; each method with the settings in `claims/`.
+
+    table: every method on four sets, the main seven on all twelve; many hours of two cores.
+
+    sensitivity: four coefficients of VGM²P and its rivals' own, over thirtyfold ranges; hours.
+
+    ablations: choices of ours beside what else could have been chosen, on three sets; hours.
+
+    efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
+
+    smax: eight methods on the fourteen sets of battles, by battles won; hours.
+
+    Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
+    """
+
+    claim: Positional[Literal["table", "sensitivity", "ablations", "efficiency", "smax"]]
+    """Which claim."""
+    preset: Literal["cpu", "paper"] = "cpu"
+    """Of the table: two cores' networks and updates, or the papers' (needs an accelerator)."""
+    runs: Path | None = None
+    """Folder of the runs; by default runs/<claim>."""
+    record: Path | None = None
+    """The record, one line per (task, method, seed); by default in results/."""
+    jobs: int = 2
+    """Cells trained side by side, each on one core."""
+    table_only: bool = False
+    """Print the tables of the record and train nothing."""
+    marl_eval: Path | None = None
+    """Also write the main methods' scores of the table in marl-eval's JSON form."""
+
+    def run(self) -> None:
+        """Run the grid with a bar, then print the tables."""
+        from vgm2p.claims import ablations, efficiency, sensitivity, smax, table
+        from vgm2p.claims.grid import read_record
+        from vgm2p.claims.marl_eval import ENVIRONMENT, marl_eval
+
+        if self.claim != "table" and (self.preset != "cpu" or self.marl_eval):
+            raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
+        name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
+        record = self.record or Path(f"results/{name}.{'json' if self.claim == 'efficiency' else 'jsonl'}")
+        modules = (table, sensitivity, ablations, efficiency, smax)
+        claim: Any = next(module for module in modules if module.__name__.endswith(self.claim))
+        failures = [] if self.table_only else self._measure(claim, self.runs or Path("runs") / name, record)
+        if not record.exists():
+            raise InputError(f"there is no record {record}: run the claim without --table-only")
+        print(claim.tables(record))
+        if self.marl_eval:
+            scores = marl_eval(table.Results(read_record(record)), table.MAIN)
+            write_json(self.marl_eval, scores)
+            sets = scores[ENVIRONMENT]
+            out.print(
+                f"wrote {self.marl_eval}: {len(sets)} sets on which all of {', '.join(table.MAIN)} have run"
+            )
+        if failures:
+            raise InputError("these cells failed: " + "; ".join(failures))
+
+    def _measure(self, claim, runs, record) -> list[str]:
+        """Fill the record, with a bar; returns the cells that failed."""
+        from vgm2p.claims import presets
+        from vgm2p.claims.grid import run_grid
+
+        with progress_bar() as bar:
+            if self.claim == "efficiency":
+                claim.measure(record, self._tick(bar, len(claim.METHODS) + len(claim.GROWING)))
+                return []
+            preset = {"cpu": presets.CPU, "paper": presets.PAPER}[self.preset]
+            grid = claim.cells(preset) if self.claim == "table" else claim.cells()
+            return run_grid(grid, runs, record, self.jobs, self._tick(bar, len(grid)))
+
+    @staticmethod
+    def _tick(bar, total):
+        job = bar.add_task("cells", total=total, note="")
+
+        def tick(line: str) -> None:
+            bar.advance(job)
+            bar.console.print(line)
+
+        return tick
+
+
+@dataclass
+class Report:
+    """Write one self-contained page: the records of the claims, and any runs of yours.
+
+    Example: vgm2p report runs/cheetah -o report.html
+    """
+
+    runs: Positional[tuple[Path, ...]] = ()
+    """Folders of runs, or folders that hold some; those that failed or have not ended are listed too."""
+    out: Annotated[Path, arg(aliases=("-o",))] = Path("report.html")
+    """The page."""
+    results: Path = Path("results")
+    """Folder of the claims' records, films included; what it lacks is left out."""
+
+    def run(self) -> None:
+        """Read, draw and write."""
+        from vgm2p.report.page import write_report
+
+        write_report(list(self.runs), self.results, self.out)
+        out.print(f"wrote {self.out}: {self.out.stat().st_size / 1e6:.1f} MB, one file that needs no network")

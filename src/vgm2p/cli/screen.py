@@ -1,0 +1,44 @@
+"""What every command prints with: one console, one kind of progress bar, one way to write a score."""
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out = Console()
+
+
+def progress_bar() -> Progress:
+    """A progress bar with the time that is left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=out)
+
+
+def interval_text(bounds: tuple[float, float]) -> str:
+    """A confidence interval over training seeds, which is NaN where there is one seed."""
+    low, high = bounds
+    if np.isnan(low):
+        return "one seed, so no interval"
+    return f"95 % interval over seeds {number(low)} to {number(high)}"
+
+
+def score_text(episodes) -> str:
+    """Mean return over seeds and, of battles, how many were won."""
+    won = "" if episodes[0].wins is None else f", won {np.mean([e.wins.mean() for e in episodes]):.0%}"
+    return f"return {number(np.mean([e.returns.mean() for e in episodes]))}{won}"
+
+
+def number(value: float) -> str:
+    """A return: whole numbers, with two decimals where they are small, as in battles (at most 2)."""
+    return f"{value:.{0 if abs(value) > 20 else 2}f}"
+
+
+def returns_text(mean: float, std: float) -> str:
+    """Mean and standard deviation of a dataset's returns."""
+    return f"{number(mean)} ± {std:.{0 if abs(mean) > 20 else 2}f}"

@@ -1,0 +1,264 @@
+"""Commands on teams: from data to a trained, scored, filmed, exported and shared one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from vgm2p.algorithms import VGM2P
+from vgm2p.cli.data import make_data
+from vgm2p.cli.screen import interval_text, number, out, progress_bar, returns_text, score_text
+from vgm2p.data.store import home, read_lines, write_json
+from vgm2p.evaluate import evaluate
+from vgm2p.runs import Experiment, Watcher, algorithm_name, load_policy, run, run_task
+from vgm2p.stats import interval
+from vgm2p.tasks import task
+
+
+@dataclass
+class Demo:
+    """From nothing to a trained, scored, filmed team: about ten minutes on two cores."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the run, the picture and the film."""
+    task: str = "twin/6halfcheetah-medium-replay"
+    """The dataset, made if it is not there."""
+    transitions: int | None = None
+    """How many to make if the data are not there; by default as many as the published set has."""
+    updates: int = 10_000
+    """Gradient updates per seed."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds."""
+
+    def run(self) -> None:
+        """Make data, train, evaluate, draw, film."""
+        from vgm2p.video import film
+
+        where = task(self.task)
+        if not (home() / where.id / "card.json").exists():
+            make_data(where.id, self.transitions, 0, None)
+        experiment = Experiment(self.task, VGM2P(), self.updates, seeds=self.seeds)
+        train(experiment, self.out)
+        earned = film(load_policy(self.out), where, self.out / "team.mp4")
+        out.print(f"film: {self.out / 'team.mp4'} (return {number(earned)} in the part that is shown)")
+
+
+@dataclass
+class Train:
+    """Learn a team policy from a dataset; go on where an earlier run of the same stopped.
+
+    Example: vgm2p train twin/6halfcheetah-medium --out runs/first vgm2p --guidance-max 3
+    """
+
+    experiment: Annotated[Experiment, arg(name="")]
+    out: Path | None = None
+    """Folder of the run; by default runs/<task>/<algorithm>."""
+
+    def run(self) -> None:
+        """Train with a progress bar, then say the score and draw it."""
+        asked = self.experiment
+        train(asked, self.out or Path("runs") / asked.task / algorithm_name(asked.algorithm))
+
+
+def train(experiment, folder: Path) -> None:
+    """Run an experiment with a bar, print its score and draw its picture."""
+    from vgm2p.picture import draw_run
+
+    returns = task(experiment.task).load_data().returns  # missing data are told before a bar is drawn
+    with progress_bar() as bar:
+        job = bar.add_task("training", total=experiment.updates, note="compiling")
+
+        class Bar(Watcher):
+            def advanced(self, step, metrics):
+                bar.update(job, completed=step, note=f"policy loss {np.mean(metrics['loss/policy']):.3f}")
+                positive = np.mean(metrics.get("label/positive", 0.5))
+                if step == experiment.log_every * 8 and not 0.05 <= positive <= 0.6:
+                    bar.console.print(f"warning: {positive:.0%} of the labels are positive, outside 5-60 %")
+
+            def evaluated(self, step, episodes):
+                bar.console.print(f"after {step:,} updates: {score_text(episodes)}")
+
+        result = run(experiment, folder, Bar())
+        bar.update(job, completed=experiment.updates)
+    if result["mean"] is None:
+        out.print(
+            f"{result['algorithm']} on {result['task']}: trained. Its data name no environment to play in; "
+            f"what they alone tell: vgm2p estimate {folder}"
+        )
+        return
+    draw_run(
+        f"{result['algorithm']} on {result['task']}",
+        read_lines(folder / "evaluations.jsonl"),
+        returns,
+        folder / "picture.png",
+    )
+    won = f"won {np.mean(result['win_rate']):.0%}, " if result["win_rate"] else ""
+    out.print(
+        f"[bold]{result['algorithm']} on {result['task']}[/bold]: {won}return {number(result['mean'])}, "
+        f"{interval_text(result['interval'])}; "
+        f"the data's episodes: {returns_text(result['data_mean'], result['data_std'])}"
+    )
+    out.print(f"picture: {folder / 'picture.png'}")
+
+
+@dataclass
+class Evaluate:
+    """Score a trained team again: other episodes, other noise, other guidance.
+
+    Example: vgm2p evaluate runs/first --noise 0 --guidance 2
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    episodes: int = 32
+    """Episodes per training seed."""
+    seed: int = 1
+    """Chooses the initial states and the noise; training evaluates with 0."""
+    noise: float | None = None
+    """Scale of the noise at execution, 0 to 1; by default the run's own."""
+    guidance: float | None = None
+    """Guidance strength, where training left it open (vgm2p with --guidance-max, cfgrl_flow)."""
+    steps: int | None = None
+    """Steps from noise to action (flows, diffusion); by default the run's own."""
+
+    def run(self) -> None:
+        """Play the episodes and print the score."""
+        asked = {"noise": self.noise, "guidance": self.guidance, "steps": self.steps}
+        options = {name: value for name, value in asked.items() if value is not None}
+        policy = load_policy(self.run_folder).with_options(**options)
+        where = run_task(self.run_folder)
+        episodes = evaluate(policy, where, self.episodes, self.seed)
+        means = np.array([e.returns.mean() for e in episodes])
+        lengths = np.concatenate([e.lengths for e in episodes]).mean()
+        out.print(
+            f"{where.id}: {score_text(episodes)}, {interval_text(interval(means))}, "
+            f"per seed {', '.join(map(number, means))}, episode length {lengths:.0f}"
+        )
+
+
+@dataclass
+class Play:
+    """Film a trained team. No display is needed.
+
+    Example: vgm2p play runs/first --video team.mp4
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    video: Path = Path("team.mp4")
+    """Where to write the film: .mp4 or .gif."""
+    seed: int = 0
+    """Chooses the initial state and the noise."""
+    seconds: float = 10.0
+    """Length of the film in simulated time."""
+
+    def run(self) -> None:
+        """Film one episode."""
+        from vgm2p.video import film
+
+        where = run_task(self.run_folder)
+        earned = film(load_policy(self.run_folder), where, self.video, self.seed, self.seconds)
+        out.print(f"wrote {self.video}: return {number(earned)} in the part that is shown")
+
+
+@dataclass
+class Estimate:
+    """Say what the data alone tell of a trained team, where there is no environment to score it in.
+
+    Fitted Q evaluation with an interval, the advantage of its actions over the logged ones, and how likely
+    the logged ones are under it. docs/deploy.md says how far such estimates can be trusted.
+
+    Example: vgm2p estimate runs/first
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    updates: int = 4_000
+    """Gradient updates of the evaluation."""
+    discount: float = 0.99
+    """Factor per step on later rewards."""
+    noise: float | None = None
+    """Scale of the noise at execution, 0 to 1; by default the run's own."""
+
+    def run(self) -> None:
+        """Estimate, print, and keep it in the run's folder."""
+        from vgm2p.estimate import FQE, estimate
+
+        policy = load_policy(self.run_folder)
+        if self.noise is not None:
+            policy = policy.with_options(noise=self.noise)
+        fqe = FQE(self.updates, discount=self.discount)
+        found = estimate(policy, run_task(self.run_folder).load_data(), fqe)
+        table = Table("training seed", "value", "95 % interval", "data", "advantage", "log-likelihood")
+        for seed, told in zip(policy.seeds, found, strict=True):
+            interval = f"{told.low:.4g} to {told.high:.4g}"
+            rest = (told.data_value, told.advantage, told.log_likelihood)
+            table.add_row(str(seed), f"{told.value:.4g}", interval, *(f"{x:.4g}" for x in rest))
+        out.print(table)
+        out.print(
+            f"value: discounted by {self.discount} from the data's first states; data: what its teams earned "
+            "from there. The interval covers chance in the data, not what they do not hold."
+        )
+        estimates = {str(seed): told._asdict() for seed, told in zip(policy.seeds, found, strict=True)}
+        write_json(self.run_folder / "estimate.json", {"updates": self.updates, "seeds": estimates})
+
+
+@dataclass
+class Export:
+    """Write a trained team as graphs that run where there is no JAX: one per agent, and a model card.
+
+    Example: vgm2p export runs/first --out team
+    """
+
+    run_folder: Positional[Path]
+    """The folder of a run."""
+    out: Path = Path("team")
+    """Folder for the graphs, model.json and README.md."""
+    to: Literal["onnx", "stablehlo"] = "onnx"
+    """ONNX runs nearly everywhere; StableHLO is what XLA and IREE compile."""
+    seed: int | None = None
+    """Which training seed of the run; by default the first."""
+    noise: float | None = None
+    """Scale of the noise that is built in; by default the run's own. 0: the likeliest choice, of battles."""
+
+    def run(self) -> None:
+        """Export, check against the policy, and say where."""
+        from vgm2p.export import export
+
+        for path in export(self.run_folder, self.out, self.to, self.seed, self.noise):
+            out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Push:
+    """Upload a run or an exported team to the Hugging Face Hub (log in first: hf auth login)."""
+
+    folder: Positional[Path]
+    """The folder of a run, or of `vgm2p export`."""
+    repo: Positional[str]
+    """The repository, <you>/<name>; made if it is not there."""
+
+    def run(self) -> None:
+        """Upload."""
+        from vgm2p.hub import push
+
+        out.print(push(self.folder, self.repo))
+
+
+@dataclass
+class Pull:
+    """Download a run or an exported team from the Hugging Face Hub; only plain files are taken."""
+
+    repo: Positional[str]
+    """The repository, <owner>/<name>."""
+    out: Positional[Path]
+    """Folder for it."""
+
+    def run(self) -> None:
+        """Download."""
+        from vgm2p.hub import pull
+
+        out.print(f"pulled {self.repo} into {pull(self.repo, self.out)}")
