@@ -58,7 +58,12 @@ def main():
     parser.add_argument("--hurry", action="store_true", help="don't wait for the control rate")
     asked = parser.parse_args()
 
-    where = task(json.loads((asked.team / "model.json").read_text())["task"])
+    model = json.loads((asked.team / "model.json").read_text())
+    if (isinstance(model["env"], dict) and "module" in model["env"]) or model["history"] > 1:
+        parser.error(
+            "this drives robots and battles, one observation at a time; spread.py plays a PettingZoo team"
+        )
+    where = task(model["task"])
     env, scores, took, late = where.make_env(1, threads=1), [], [], []
     with Team(asked.team, asked.seed, asked.still) as team:
         ask(team, env.reset(asked.seed))  # the first answer comes once the processes are up

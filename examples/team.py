@@ -15,7 +15,7 @@ class Team:
 
     def __init__(self, folder, seed=0, still=False, w=1.0):
         model = json.loads((Path(folder) / "model.json").read_text())
-        self.names, self.processes, self.shapes = list(model["agents"]), [], []
+        self.names, self.processes, self.shapes, self.sizes = list(model["agents"]), [], [], []
         for i, agent in enumerate(model["agents"].values()):
             shared = len(agent["inputs"]["noise"]["shape"]) == 2 and model["fields"].get("shared_noise")
             own = seed if shared else seed * len(self.names) + i
@@ -31,11 +31,17 @@ class Team:
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
             )
             self.shapes.append(agent["action"])
+            self.sizes.append(agent["inputs"]["obs"]["shape"][0])
 
     def act(self, obs, legal=None):
         """Every agent's action from its own observation: all are asked, then all are heard."""
         for i, process in enumerate(self.processes):
-            message = np.asarray(obs[i], np.float32).tobytes()
+            seen = np.asarray(obs[i], np.float32).ravel()
+            if len(seen) != self.sizes[i]:  # the rest would be read as part of the next message
+                raise ValueError(
+                    f"{self.names[i]} was shown {len(seen)} numbers, its graph takes {self.sizes[i]}"
+                )
+            message = seen.tobytes()
             process.stdin.write(
                 message + (b"" if legal is None else np.asarray(legal[i], np.bool_).tobytes())
             )

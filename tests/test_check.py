@@ -86,7 +86,7 @@ def test_actions_out_of_range_or_still():
     data = good()
     (finding,) = found(replace(data, action=put(data.action, (7, 1), 40.0)), "warning")
     assert finding.rows == (7,)
-    assert "scale actions" in finding.mend
+    assert "--action-range" in finding.mend
     (finding,) = found(replace(data, action=put(data.action, (slice(None), 1), 0.5)), "warning")
     assert "action entry 0 of agent 1 never changes" in finding.told
     clipped = replace(data, action=np.clip(3 * data.action, -1, 1))

@@ -91,13 +91,13 @@ def test_a_record_without_data_at_hand_stands(grid, monkeypatch):
 
 def test_a_cell_that_fails_is_named_stops_no_other_and_loses_no_line(grid, tmp_path):
     cells, runs, record = grid
-    changed = replace(cells[0], experiment=replace(cells[0].experiment, task="twin/3hopper-expert"))
+    changed = replace(cells[0], experiment=replace(cells[0].experiment, task="twin/2ant-expert"))
     path, heard = tmp_path / "record.jsonl", []
-    old = [line | {"task": "twin/3hopper-expert"} for line in read_record(record) if line["name"] == "narrow"]
+    old = [line | {"task": "twin/2ant-expert"} for line in read_record(record) if line["name"] == "narrow"]
     path.write_text("".join(json.dumps(line) + "\n" for line in old))
     failures = run_grid([changed, cells[1]], runs, path, 1, heard.append)
     assert len(failures) == 1
-    assert "twin/3hopper-expert narrow: no data for twin/3hopper-expert" in failures[0]
+    assert "twin/2ant-expert narrow: no data for twin/2ant-expert" in failures[0]
     assert read_record(path) == old + [line for line in read_record(record) if line["name"] == "wide"]
 
 
@@ -211,12 +211,13 @@ def test_costs_are_measured_and_compared_with_vgm2ps(tmp_path):
     replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     assert efficiency.seconds_per_update(algorithm, spec, replay, 8, 5) > 0
     assert efficiency.seconds_per_decision(algorithm, spec, 4) > 0
-    cost = {"update": 0.002, "peak": 5e8, "one": 1e-4, "many": 0.01, "passes": 1}
+    assert efficiency.seconds_per_controller(algorithm, spec, data.view()) > 0
+    cost = {"update": 0.002, "peak": 5e8, "graph": 3e-5, "one": 1e-4, "many": 0.01, "passes": 1}
     grown = {"agents": {"bc": [{"update": 0.001, "one": 0.001}] * 4}, "batches": {"bc": [0.001] * 3}}
     methods = {"vgm2p": cost, "bc": cost | {"update": 0.001}}
     (tmp_path / "record.json").write_text(json.dumps({"methods": methods, **grown}))
     text = efficiency.tables(tmp_path / "record.json")
-    assert "| bc | 1 (0.50 x) | 1 | 100 (1.00 x) | 10 (1.00 x) | 500 |" in text
+    assert "| bc | 1 (0.50 x) | 1 | 30 (1.00 x) | 100 (1.00 x) | 10 (1.00 x) | 500 |" in text
     assert "| bc | 1 | 1 | 1 | 1 |" in text
 
 

@@ -1,13 +1,14 @@
 """The command line as people type it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from vgm2p.cli import main
+from vgm2p.cli import main, parse
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--updates", "20", "--batch", "16", "--seeds", "0", "--eval-every", "20", "--eval-episodes", "1"]
@@ -101,6 +102,52 @@ def test_an_option_the_algorithm_lacks_is_an_error(trained, capsys):
     assert "guidance can't be set to 2.0 after training; this policy's options are noise" in fails(
         ["evaluate", str(trained), "--guidance", "2"], capsys
     )
+
+
+def test_options_of_a_run_may_follow_the_algorithms_name():
+    asked = parse(["train", "twin/3hopper-medium", "vgm2p", "--updates", "100", "--guidance", "2"]).experiment
+    assert (asked.updates, asked.algorithm.guidance) == (100, 2.0)
+
+
+@pytest.mark.parametrize("noise", ["-1", "3"])
+def test_noise_that_was_not_trained_with_is_refused(trained, noise, capsys):
+    assert "must be at least 0 (none) and at most 1" in fails(
+        ["evaluate", str(trained), "--noise", noise], capsys
+    )
+
+
+def test_a_run_that_has_not_ended_is_scored_and_said_to_be(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run/result.json").unlink()
+    main(["evaluate", str(tmp_path / "run"), "--episodes", "1"])
+    assert "this run has not ended" in capsys.readouterr().out
+
+
+def test_a_run_shorter_than_the_warm_up_is_told_to_clone(hopper, tmp_path, capsys):
+    main(["train", hopper, "--out", str(tmp_path), *TINY, "vgm2p", "--fit.hidden", "16"])
+    assert "in the first 500 updates every action counts as good" in " ".join(capsys.readouterr().out.split())
+
+
+def test_data_that_are_there_are_not_made_again(hopper, capsys):
+    main(["data", "make", hopper, "--transitions", "1000"])
+    assert "made already" in capsys.readouterr().out
+    assert "to make it anew" in fails(["data", "make", hopper, "--transitions", "900000"], capsys)
+    assert "to make it anew" in fails(["data", "make", hopper, "--seed", "5"], capsys)
+    assert "name the datasets to make" in fails(["data", "make"], capsys)
+
+
+def test_the_package_runs_as_a_module_and_tells_its_version():
+    told = subprocess.run(
+        [sys.executable, "-m", "vgm2p", "--version"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.startswith("vgm2p 0.")
+
+
+def test_a_reader_that_has_seen_enough_hears_no_complaint():
+    code = f"{sys.executable} -m vgm2p train twin/3hopper-medium vgm2p --help | head -1"
+    told = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("usage")
+    assert not told.stderr
 
 
 def test_importing_the_package_loads_no_simulator_or_plotting():

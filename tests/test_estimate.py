@@ -67,6 +67,13 @@ def test_the_datas_own_value_is_counted_from_its_rewards():
     assert told.data_value == pytest.approx((rewards * 0.8 ** np.arange(4)).sum(1).mean(), rel=1e-5)
 
 
+def test_episodes_cut_short_have_no_value_to_compare_with():
+    """A policy's value counts what would have followed; the data do not show it."""
+    data = line()
+    cut = replace(data, terminated=np.zeros(len(data.lengths), bool))
+    assert np.isnan(estimate(always(1, cut), cut, replace(QUICK, updates=1))[0].data_value)
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

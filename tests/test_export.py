@@ -14,6 +14,7 @@ import pytest
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
+import vgm2p.export as export_module
 from vgm2p.algorithms import ALGORITHMS, BC, CONTINUOUS, VGM2P, DiffusionBC, Fit, MeanFlowBC
 from vgm2p.algorithms.vgm2p import encode
 from vgm2p.cli import main
@@ -114,6 +115,21 @@ def test_graphs_of_robots_are_held_against_the_policy(name, hopper, tmp_path):
         assert agent["furthest_from_policy"] <= (1e-4 if name == "diffusion_bc" else 1e-5)
 
 
+def test_a_graph_that_differs_keeps_all_from_being_written(hopper, tmp_path, monkeypatch):
+    trained(hopper, BC(**TINY), tmp_path / "run", seeds=(0,))
+    passing = export_module._furthest
+
+    def second_differs(policy, made, run):
+        if made.name == "agent_1":
+            raise InputError("an action is far from the policy's")
+        return passing(policy, made, run)
+
+    monkeypatch.setattr(export_module, "_furthest", second_differs)
+    with pytest.raises(InputError, match="far from the policy's"):
+        export(tmp_path / "run", tmp_path / "out", "stablehlo")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["vgm2p", slow("categorical_cfg")])
 def test_graphs_of_battles_choose_what_is_legal(name, marines, tmp_path):
     trained(marines, ALGORITHMS[name](**TINY), tmp_path / "run", seeds=(0,))
@@ -137,6 +153,7 @@ def test_a_model_card_tells_score_data_and_licence(hopper, tmp_path):
     text = (tmp_path / "out/README.md").read_text()
     assert "licence: apache-2.0" in text.lower().replace("license", "licence")
     assert f"{data.returns.mean():.4g} ±" in text
+    assert f"Trained for {model['updates']} updates; command: `vgm2p train {hopper}" in text
     with pytest.raises(InputError, match="no training seed 7: it has 0, 1"):
         export(tmp_path / "run", tmp_path / "out", seed=7)
 
@@ -235,10 +252,13 @@ def test_a_dead_agent_process_is_named(hopper, tmp_path):
     from team import Team
 
     model = {
-        "agents": {"a": {"file": "a.onnx", "inputs": {"noise": {"shape": [1]}}, "action": {}}},
+        "agents": {"a": {"file": "a.onnx", "inputs": {"obs": {"shape": [1]}, "noise": {"shape": [1]}}}},
         "fields": {},
     }
     model["agents"]["a"]["action"] = {"shape": [1], "dtype": "float32"}
     (tmp_path / "model.json").write_text(json.dumps(model))
-    with pytest.raises(RuntimeError, match=r"a.onnx ended with 1"), Team(tmp_path) as team:
-        team.act([np.zeros(1)])
+    with Team(tmp_path) as team:
+        with pytest.raises(ValueError, match="a was shown 2 numbers, its graph takes 1"):
+            team.act([np.zeros(2)])
+        with pytest.raises(RuntimeError, match=r"a.onnx ended with 1"):
+            team.act([np.zeros(1)])

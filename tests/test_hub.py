@@ -109,6 +109,22 @@ def test_a_zip_file_can_not_write_elsewhere(hub, tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_zip_file_can_not_replace_the_record_of_digests(hub, tmp_path):
+    Hub.files = {"/core/evil.zip": packed(tmp_path / "a.zip", **{"sha256.json": "{}"})}
+    told = hub(f"fetch(OG_MARL, 'core/evil.zip', Path({str(tmp_path / 'vaults')!r}))")
+    assert "or replaces sha256.json" in told.stderr
+    assert "core/evil.zip" in (tmp_path / "vaults/sha256.json").read_text()
+
+
+def test_a_damaged_zip_file_leaves_nothing_half(hub, tmp_path):
+    whole = bytearray(packed(tmp_path / "a.zip", first="x" * 1000, second="y" * 1000))
+    whole[whole.index(b"second") + 50] ^= 255
+    Hub.files = {"/core/3m.zip": bytes(whole)}
+    told = hub(f"fetch(OG_MARL, 'core/3m.zip', Path({str(tmp_path / 'vaults')!r}))")
+    assert "is damaged" in told.stderr
+    assert not (tmp_path / "vaults/first").exists()
+
+
 def test_a_team_is_pulled_without_what_could_be_unpickled(hub, tmp_path):
     Hub.files = {"/model.json": b"{}", "/agent_0.onnx": b"graph", "/weights.pkl": b"no"}
     told = hub(f"pull('me/team', Path({str(tmp_path / 'team')!r}))")

@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+from dataclasses import replace
+from unittest.mock import Mock
 
 import h5py
 import jax.numpy as jnp
@@ -13,12 +15,14 @@ import pytest
 from flashbax.buffers.trajectory_buffer import TrajectoryBufferState
 from flashbax.vault import Vault
 
+import vgm2p
 from vgm2p.algorithms import BC, VGM2P, Fit
 from vgm2p.cli import main
 from vgm2p.data import omiga, rows, store
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.importing import export_data, import_data
 from vgm2p.data.rows import Rows, episodes, rows_of
+from vgm2p.envs import pettingzoo
 from vgm2p.errors import InputError
 from vgm2p.runs import Experiment, run
 from vgm2p.tasks import task
@@ -179,9 +183,7 @@ def test_our_vaults_and_folders_come_back_bit_by_bit(made, data_home, tmp_path):
         read = Dataset(**{name: getattr(read, name) for name in store.FIELDS}, card=read.card)
     equal(read, data)
     export_data(data, "folder", str(tmp_path / "plain"))
-    equal(
-        import_data("folder", str(tmp_path / "plain"), f"own/plain-{agents}", agents=agents, ends="row"), data
-    )
+    equal(import_data("folder", str(tmp_path / "plain"), f"own/plain-{agents}"), data)
     shutil.rmtree(store.home() / f"own/vault-{agents}")
     shutil.rmtree(store.home() / f"own/plain-{agents}")
 
@@ -205,9 +207,74 @@ def test_parquet_folders(data_home, tmp_path):
     kept = rows_of(data, "row")
     columns = {name: x.reshape(len(x), -1) if x.ndim > 1 else x for name, x in kept._asdict().items()}
     table = pyarrow.table({name: list(x) if x.ndim > 1 else x for name, x in columns.items()})
-    for i, part in enumerate((table[:5], table[5:])):  # an episode crosses files
-        pyarrow.parquet.write_table(part, tmp_path / f"{i}.parquet")
+    for i in range(len(table)):  # episodes cross files, and part-2 comes before part-10
+        pyarrow.parquet.write_table(table[i : i + 1], tmp_path / f"part-{i}.parquet")
     equal(import_data("folder", str(tmp_path), "own/parquet", agents=2, ends="row"), data)
+    ragged = table.set_column(
+        0, "state", [[[1.0, 1.0], [2.0], [3.0, 3.0, 3.0], *[[4.0, 4.0]] * (len(table) - 3)]]
+    )
+    (tmp_path / "ragged").mkdir()
+    pyarrow.parquet.write_table(ragged, tmp_path / "ragged/x.parquet")
+    with pytest.raises(InputError, match="'state' differ in length: row 1 has 1 entries"):
+        import_data("folder", str(tmp_path / "ragged"), "own/ragged", agents=2)
+
+
+def test_actions_in_another_range_are_mapped_and_the_way_back_is_told(data_home, tmp_path):
+    data = robots((4, 3))
+    export_data(replace(data, action=10 + 5 * data.action), "folder", str(tmp_path / "plain"))
+    found = import_data("folder", str(tmp_path / "plain"), "own/ranged", action_range=(5, 15))
+    np.testing.assert_allclose(found.action, data.action, atol=1e-5)
+    assert found.card["low"] == [[5]] * 3
+    assert found.card["high"] == [[15]] * 3
+    with pytest.raises(InputError, match="15 to 5 is empty"):
+        import_data("folder", str(tmp_path / "plain"), "own/empty", action_range=(15, 5))
+
+
+def test_an_environment_that_is_named_must_fit_the_data(data_home, tmp_path):
+    export_data(robots((4, 3)), "folder", str(tmp_path / "robots"))
+    export_data(fighters(), "folder", str(tmp_path / "fighters"))
+    spread = {"module": "mpe2.simple_spread_v3"}
+    for source, env, told in (
+        ("robots", {"team": "3hoper"}, "unknown team '3hoper': did you mean 3hopper"),
+        ("robots", {"module": "mpe2.nowhere"}, "install its package, or mend the name"),
+        ("robots", spread, r"'action' has shape \(3, 1\) in the data and \(3,\) in the environment"),
+        ("fighters", spread, r"'action' has shape \(2,\) in the data and \(3,\) in the environment"),
+    ):
+        with pytest.raises(InputError, match=told):
+            import_data("folder", str(tmp_path / source), "own/unfit", env=env)
+    assert not (store.home() / "own/unfit").exists()
+    two = spread | {"options": {"N": 2}}
+    with pytest.raises(InputError, match=r"'obs' has shape \(2, 3\) in the data and \(2, 12\)"):
+        import_data("folder", str(tmp_path / "fighters"), "own/unfit", env=two)
+
+
+def test_controllers_of_imported_data_act_in_their_environments_units(data_home, tmp_path):
+    """What training scored through the environment's layout is what the card tells an exporter."""
+    name = "mpe2.simple_speaker_listener_v4"
+    env = {"module": name, "options": {"continuous_actions": True}}
+    recorded = vgm2p.record(
+        pettingzoo.make(name, env["options"]), "own/speakers", module=name, options=env["options"]
+    )
+    recorded.reset(seed=0)
+    while recorded.agents:
+        recorded.step({agent: recorded.action_space(agent).sample() for agent in recorded.agents})
+    data = recorded.close()
+    export_data(data, "folder", str(tmp_path / "plain"))
+    found = import_data("folder", str(tmp_path / "plain"), "own/speakers-again", env=env)
+    for known in ("names", "low", "high", "obs_widths", "env"):
+        assert found.card[known] == data.card[known]
+
+
+def test_what_is_exported_overwrites_nothing_and_is_whole_or_not_there(data_home, tmp_path, monkeypatch):
+    data = robots((4, 3))
+    for kind in ("omiga", "vault", "folder"):
+        (tmp_path / kind).mkdir()
+        with pytest.raises(InputError, match="exists: choose another name"):
+            export_data(data, kind, str(tmp_path / kind))
+    monkeypatch.setattr(np, "save", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="No space left on device"):
+        export_data(data, "folder", str(tmp_path / "full"))
+    assert not [path for path in tmp_path.iterdir() if "full" in path.name]
 
 
 def test_minari_holds_robots_and_says_what_it_cannot(data_home, tmp_path, monkeypatch):
@@ -215,6 +282,12 @@ def test_minari_holds_robots_and_says_what_it_cannot(data_home, tmp_path, monkey
     data = robots((4, 3))
     export_data(data, "minari", "team/robots-v0")
     equal(import_data("minari", "team/robots-v0", "own/minari", agents=3), data)
+    with pytest.raises(InputError, match="already: choose another name"):
+        export_data(data, "minari", "team/robots-v0")
+    with pytest.raises(InputError, match="'robots' is no name of Minari's"):
+        export_data(data, "minari", "robots")
+    with pytest.raises(InputError, match="leave out --ends and --time-limit"):
+        import_data("minari", "team/robots-v0", "own/none", agents=3, time_limit=4)
     with pytest.raises(InputError, match="Minari can't hold what each agent sees"):
         export_data(fighters(), "minari", "team/fighters-v0")
     with pytest.raises(InputError, match="Minari has no dataset 'team/none-v0'"):
@@ -260,11 +333,13 @@ def change(**fields):
     [
         (change(reward=lambda x: x[:-1]), "'reward' has 8 rows and 'action' 9"),
         (change(reward=lambda x: x.astype(object)), "'reward' is of type object"),
-        (change(state=lambda x: x[:, 0]), r"'state' has shape \(9,\); it needs 2 axes"),
-        (change(state=lambda x: np.where(x == x[2, 0], np.nan, x)), r"'state' holds \[ *nan.* in row 2"),
+        (change(state=lambda x: x[:, 0]), r"'state' has shape \(9,\); it needs \(rows, entries\)"),
+        (change(state=lambda x: np.where(x == x[2, 0], np.nan, x)), r"'state' holds nan in row 2 at \(0,\)"),
         (change(action=lambda x: x - 9), "'action' holds the choice -9"),
         (change(action=lambda x: x + 9), r"'legal' has shape \(9, 2, 5\), which does not fit choices up to"),
         (change(legal=lambda x: None), "no 'legal' tells how many"),
+        (change(obs=lambda x: x[:, :1]), "'obs' is of 1 agents, 'action' of 2"),
+        (change(action=lambda x: x.astype(np.int64) + 2**32), "'action' holds the choice 429496"),
         (change(action=lambda x: x[:, 0]), r"'action' has shape \(9,\)"),
     ],
 )
@@ -350,8 +425,9 @@ def test_broken_folders_are_told(data_home, tmp_path):
         "reward.npy is truncated, or no array of numbers",
         reward=saved(np.array([{}] * 12), allow_pickle=True),
     )
-    refuses("unknown column 'rewards'; there are: state, obs", rewards=saved(np.zeros(12)))
+    refuses("unknown column 'rewards': did you mean reward", rewards=saved(np.zeros(12)))
     refuses("'action' has shape .* and there are 2 agents", action=saved(np.zeros((12, 3))))
+    (tmp_path / "plain/layout.json").unlink()
     with pytest.raises(InputError, match="does not tell how many agents"):
         import_data("folder", str(tmp_path / "plain"), "own/broken")
 

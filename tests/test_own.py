@@ -1,6 +1,9 @@
 """Your own team: recorded from any PettingZoo environment, trained for and scored in it."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,31 +130,139 @@ def test_choices_masks_and_leaving_agents(data_home):
     assert set(np.unique(data.action[:, 0])) <= {0, 2}
 
 
-def test_a_killed_recording_goes_on_after_its_last_whole_episode(data_home):
-    whole = recorded("own/whole", episodes=4, max_cycles=3)
-    env = vgm2p.record(
-        make(SPREAD, {"max_cycles": 3}), "own/killed", module=SPREAD, options={"max_cycles": 3}
+KILLED = """
+import os, sys
+import vgm2p
+from vgm2p.data.writer import Writer
+from test_own import make, play, SPREAD
+
+name, whole, torn = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+cut = Writer._cut
+
+def die(writer):  # in the middle of writing the episode after `whole` others
+    cut(writer)
+    if len(writer._episodes) == whole:
+        with (writer._parts / torn).open("ab") as file:
+            file.write(b"half")
+        file.close()
+        os._exit(9)
+
+Writer._cut = die
+env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), name)
+play(env, episodes=whole)
+play(env, episodes=1, seed=whole)
+"""
+
+
+@pytest.mark.parametrize("whole", [0, 2])
+@pytest.mark.parametrize("torn", ["reward.raw", "episodes.jsonl"])
+def test_a_killed_recording_goes_on_after_its_last_whole_episode(whole, torn, data_home):
+    name, all_of_them = (
+        f"own/killed-{whole}-{torn}",
+        recorded(f"own/whole-{whole}-{torn}", episodes=4, max_cycles=3),
     )
-    play(env, episodes=2)
-    with (store.home() / "own/killed/unfinished/reward.raw").open("ab") as file:
-        file.write(b"half")  # of an episode that the kill cut
-    env = vgm2p.record(
-        make(SPREAD, {"max_cycles": 3}), "own/killed", module=SPREAD, options={"max_cycles": 3}
-    )
-    play(env, episodes=1, seed=2)
-    play(env, episodes=1, seed=3)
+    child = [sys.executable, "-c", KILLED, name, str(whole), torn]
+    assert subprocess.run(child, cwd=Path(__file__).parent).returncode == 9
+    for seed in range(whole, 4):  # reopened for every one
+        env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), name)
+        play(env, episodes=1, seed=seed)
+        if seed < 3:
+            del env
     killed = env.close()
-    assert killed.lengths.tolist() == whole.lengths.tolist()
-    assert killed.returns[:2] == pytest.approx(whole.returns[:2])
+    assert killed.lengths.tolist() == all_of_them.lengths.tolist()
+    assert killed.returns[:whole] == pytest.approx(all_of_them.returns[:whole])
     assert killed.card["horizon"] == 3
-    assert not (store.home() / "own/killed/unfinished").exists()
+    assert not (store.home() / name / "unfinished").exists()
     with pytest.raises(InputError, match="holds a dataset already"):
-        vgm2p.record(make(SPREAD, {}), "own/killed")
+        vgm2p.record(make(SPREAD, {}), name)
+
+
+def test_an_interrupted_write_costs_that_episode_alone(data_home, monkeypatch):
+    env, write = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/interrupted"), Path.open
+    play(env, episodes=1)
+
+    def interrupted(path, *how, **named):
+        if path.name == "reward.raw":
+            raise KeyboardInterrupt
+        return write(path, *how, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            play(env, episodes=1, seed=1)
+    play(env, episodes=1, seed=2)
+    data = env.close()
+    assert data.lengths.tolist() == [3, 3]
+    assert data.returns[0] == pytest.approx(recorded("own/one", episodes=1, max_cycles=3).returns[0])
+    assert env.close() is data
+
+
+def test_two_recordings_of_one_name_at_once_are_refused(data_home):
+    env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/once")
+    with pytest.raises(InputError, match="is being written by another process"):
+        vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/once")
+    play(env, episodes=1)
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("../out", "can't name a dataset"),
+        ("/etc/out", "can't name a dataset"),
+        ("twin/3hopper-medium", "is the name of a dataset of ours"),
+    ],
+)
+def test_names_outside_the_datas_home_or_in_the_table_are_refused(name, told, data_home):
+    with pytest.raises(InputError, match=told):
+        vgm2p.record(make(SPREAD, {}), name)
+
+
+def test_the_module_must_make_the_environment_that_is_recorded(data_home):
+    four = simple_spread_v3.parallel_env(N=4)
+    with pytest.raises(InputError, match="another environment than the one recorded: its 'agents'"):
+        vgm2p.record(four, "own/four", module=SPREAD)
+    with pytest.raises(InputError, match="no parallel environment"):
+        vgm2p.record(simple_spread_v3.env(), "own/turns")
+    env = vgm2p.record(four, "own/four", module=SPREAD, options={"N": 4})
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="no action for agent_1, agent_2, agent_3"):
+        env.step({"agent_0": 0})
+
+
+def test_states_are_copied_where_the_environment_keeps_one_array(data_home):
+    env, counter = Leavers(), np.zeros(2, np.float32)
+    env.state = lambda: np.add(counter, 1, out=counter)
+    wrapped = vgm2p.record(env, "own/live")
+    wrapped.reset()
+    while wrapped.agents:
+        wrapped.step({n: 1 if n == "a" else 5 for n in wrapped.agents})
+    assert wrapped.close().state[:, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_what_a_card_cannot_hold_is_told_before_anything_is_recorded(data_home):
+    with pytest.raises(InputError, match="card can't be written"):
+        vgm2p.record(make(SPREAD, {}), "own/x", module=SPREAD, options={"max_cycles": np.int32(3)})
+
+
+def test_a_step_that_fails_does_not_spoil_the_recording(data_home, monkeypatch):
+    def unplugged(actions):
+        raise RuntimeError("unplugged")
+
+    env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/failing")
+    env.reset(seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(env.env, "step", unplugged)
+        with pytest.raises(RuntimeError, match="unplugged"):
+            env.step(dict.fromkeys(env.agents, 0))
+    play(env, episodes=1)
+    assert env.close().lengths.tolist() == [3]
 
 
 def test_a_damaged_unfinished_recording_is_refused(data_home):
     env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/damaged")
     play(env, episodes=1)
+    del env
     (store.home() / "own/damaged/unfinished/reward.raw").write_bytes(b"")
     with pytest.raises(InputError, match=r"reward.raw has 0 bytes where .* tells of 12"):
         vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/damaged")

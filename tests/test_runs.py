@@ -114,6 +114,39 @@ def test_a_folder_of_another_experiment_is_refused(experiment, tmp_path):
         run(replace(experiment, batch=8), tmp_path)
 
 
+def test_a_run_that_never_reached_a_checkpoint_does_not_hold_its_folder(experiment, tmp_path):
+    run(experiment, tmp_path)
+    (tmp_path / "state.safetensors").unlink()
+    (tmp_path / "result.json").unlink()
+    assert run(replace(experiment, updates=20), str(tmp_path))["updates"] == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"updates": 0}, "updates 0 must be at least 1"),
+        ({"batch": 0}, "batch 0 must be at least 1"),
+        ({"eval_every": -1}, "eval_every -1 must be at least 1"),
+        ({"window": 0}, "window 0 must be at least 1"),
+        ({"seeds": ()}, "name at least one, and none twice"),
+        ({"seeds": (0, 0)}, "name at least one, and none twice"),
+        ({"algorithm": "vgm2p"}, r"algorithm is 'vgm2p': give an object, such as vgm2p.VGM2P\(\)"),
+        ({"algorithm": BC(noise=2.0)}, "noise 2.0 must be at least 0"),
+    ],
+)
+def test_settings_that_can_train_nothing_are_refused_at_once(changes, told, experiment):
+    with pytest.raises(InputError, match=told):
+        replace(experiment, **changes)
+
+
+def test_a_team_is_not_scored_where_others_play(experiment, tmp_path):
+    run(experiment, tmp_path)
+    with pytest.raises(InputError, match="has 2 agents, but the team was trained as 3"):
+        evaluate(load_policy(tmp_path), task("twin/2ant-medium"), 1)
+    with pytest.raises(InputError, match="episodes 0 must be at least 1"):
+        evaluate(load_policy(tmp_path), task(experiment.task), 0)
+
+
 CHILD = """
 import sys
 from pathlib import Path

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MOST = 12  # names that a message lists
+
 
 class InputError(ValueError):
     """Bad input: names the file or field, the value, and the way to mend it. The CLI prints no traceback."""
@@ -12,5 +14,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An error for a name that is not in a table, with the nearest ones that are."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+    more = f" and {len(known) - MOST} more" if len(known) > MOST else ""
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known[:MOST])}{more}"
     return InputError(f"unknown {kind} {name!r}: {hint}")

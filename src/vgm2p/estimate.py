@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.stats import t as student
 
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.data.dataset import Dataset, Replay, Whole
@@ -55,7 +56,8 @@ class Estimate(NamedTuple):
     """What is estimated of one training seed's policy.
 
     value, low, high: the discounted return from the data's first states, with its 95 % interval.
-    data_value: what the data's own teams earned from there, discounted.
+    data_value: what the data's own teams earned from there, discounted; NaN where episodes were cut so early
+      that what would have followed matters, which `value` counts and the data do not show.
     advantage: Q(s, pi(s)) - Q(s, a) at the data's states, mean, in rewards.
     log_likelihood: of an agent's logged action under the policy, mean: of choices, or of a kernel's density.
     """
@@ -129,14 +131,15 @@ def _fit(fqe: FQE, algorithm, spec, params, replay: Replay, key: PRNGKeyArray) -
 def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
     """What the members say of the data's first states, and of some of its others."""
     ask, key = jax.vmap(_q, in_axes=(0, None, None)), jax.random.key(1)
-    first = jnp.asarray(dataset.first)[:ROWS]
-    state, obs, legal = _shown(policy, replay, first)
+    rng = np.random.default_rng(0)
+    first = rng.choice(dataset.first, min(ROWS, len(dataset.first)), replace=False)
+    state, obs, legal = _shown(policy, replay, jnp.asarray(first))
     draws = [act(obs, legal, jax.random.fold_in(key, i)) for i in range(8)]
     values = scale * np.mean([ask(members, state, code).mean(1) for code in draws], 0)  # of each member
-    spread = 1.96 * values.std(ddof=1)
+    spread = student.ppf(0.975, fqe.members - 1) * values.std(ddof=1)  # of few members
 
     count = len(dataset.reward)
-    rows = jnp.asarray(np.random.default_rng(0).choice(count, min(ROWS, count), replace=False))
+    rows = jnp.asarray(rng.choice(count, min(ROWS, count), replace=False))
     state, obs, legal = _shown(policy, replay, rows)
     logged = policy.spec.actions.encode(replay.action[rows])
     drawn = jnp.stack([act(obs, legal, jax.random.fold_in(key, 8 + i)) for i in range(SAMPLES)])
@@ -158,7 +161,10 @@ def _shown(policy, replay, rows):
 
 
 def _data_value(dataset, discount) -> float:
-    """What the data's episodes earned, discounted from their first steps."""
+    """What the data's episodes earned, discounted from their starts; NaN if cuts leave more than 1 % out."""
+    left_out = np.where(dataset.terminated, 0.0, discount**dataset.lengths)
+    if left_out.mean() > 0.01:
+        return float("nan")
     age = np.concatenate([np.arange(length) for length in dataset.lengths])
     return float(np.add.reduceat(dataset.reward * discount**age, dataset.first).mean())
 

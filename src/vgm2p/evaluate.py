@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vgm2p.envs.env import play
+from vgm2p.errors import InputError
 from vgm2p.policy import Policy
 from vgm2p.tasks import Own, Task
 from vgm2p.types import Episodes
@@ -14,8 +15,13 @@ FIRST_EPISODE = 1_000_000  # reset seeds of evaluations: below all those of our 
 def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0) -> list[Episodes]:
     """`episodes` episodes for each training seed of `policy`, all side by side; one result per seed.
 
-    Every training seed plays initial states of its own, with its own noise; `seed` chooses both.
+    Every training seed plays initial states of its own, with its own noise; `seed` chooses both. InputError
+    for less than one episode, and for a task of another number of agents than the policy's.
     """
+    if episodes < 1:
+        raise InputError(f"episodes {episodes} must be at least 1")
+    if task.n != policy.view.n:
+        raise InputError(f"{task.id} has {task.n} agents, but the team was trained as {policy.view.n}")
     seeds = len(policy.seeds)
     env = policy.env(task, seeds * episodes)
     keys = jnp.stack([jax.random.fold_in(jax.random.key(s), FIRST_EPISODE + seed) for s in policy.seeds])

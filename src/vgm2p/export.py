@@ -19,11 +19,13 @@ import numpy as np
 from jaxtyping import Array
 
 from vgm2p.algorithms import DiffusionBC
+from vgm2p.command import command
 from vgm2p.data.card import versions
-from vgm2p.data.store import read_json, replace_file, write_json
+from vgm2p.data.store import read_json, replace_file
 from vgm2p.errors import InputError
 from vgm2p.policy import Policy
-from vgm2p.runs import algorithm_name, changed_fields, load_policy
+from vgm2p.runs import algorithm_name, changed_fields, experiment_from, load_policy
+from vgm2p.stats import interval_name
 from vgm2p.types import Sight
 
 Kind = Literal["onnx", "stablehlo"]
@@ -95,23 +97,22 @@ def export(
         raise InputError(f"{folder} has no training seed {seed}: it has {', '.join(map(str, policy.seeds))}")
     place = 0 if seed is None else policy.seeds.index(seed)
     policy = policy if noise is None else policy.with_options(noise=noise)
-    paths, agents = [], {}
+    contents, agents = {}, {}
     for agent in range(policy.view.n):
         made = controller(policy, card, agent, place)
-        path = out / f"{made.name}.{kind}"
-        content, run = _WRITERS[kind](made)
+        name = f"{made.name}.{kind}"
+        contents[name], run = _WRITERS[kind](made)
         agents[made.name] = {
-            "file": path.name,
+            "file": name,
             "inputs": {name: _shape(x) for name, x in made.inputs.items()},
             "action": _shape(jax.eval_shape(made.act, *made.inputs.values())),
             "furthest_from_policy": _furthest(policy, made, run),
         }
-        _write(path, content)
-        paths.append(path)
     model = _model(folder, policy, card, policy.seeds[place], agents)
-    write_json(out / "model.json", model)
-    _write(out / "README.md", _readme(model).encode())
-    return [*paths, out / "model.json", out / "README.md"]
+    contents |= {"model.json": json.dumps(model, indent=1).encode(), "README.md": _readme(model).encode()}
+    for name, content in contents.items():  # once all have passed
+        _write(out / name, content)
+    return [out / name for name in contents]
 
 
 def _write(path, content: bytes):
@@ -152,7 +153,8 @@ def _in_units(action, card, agent) -> Array:
     return low + (action[: len(low)] + 1) / 2 * (high - low)
 
 
-def _onnx(made):
+def onnx(made: Controller) -> tuple[bytes, Callable[..., np.ndarray]]:
+    """The controller's ONNX graph, and what runs it on one thread: a pass is too short to share."""
     try:
         import onnxruntime
         from jax2onnx import to_onnx
@@ -167,6 +169,7 @@ def _onnx(made):
         output_names=["action"],
     ).SerializeToString()
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # it warns of constants that it can't fold
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     taken = {x.name for x in session.get_inputs()}
@@ -183,7 +186,7 @@ def _stablehlo(made):
     return exported.mlir_module_serialized, exported.call
 
 
-_WRITERS: dict[str, Callable] = {"onnx": _onnx, "stablehlo": _stablehlo}
+_WRITERS: dict[str, Callable] = {"onnx": onnx, "stablehlo": _stablehlo}
 
 
 def _furthest(policy, made, run) -> float:
@@ -220,15 +223,18 @@ def _drawn(rng, policy, name, like):
 def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
     """What is known of the exported team, as it stands in model.json."""
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+    record = read_json(folder / "experiment.json")
     kept = ("id", "source", "note", "licence", "sha256", "transitions", "return_mean", "return_std")
     return {
         "algorithm": algorithm_name(policy.algorithm),
         "fields": changed_fields(policy.algorithm),
         "noise": getattr(policy.algorithm, "noise", 0.0),
         "guidance": getattr(policy.algorithm, "guidance", None),
-        "task": read_json(folder / "experiment.json")["task"],
+        "task": record["task"],
+        "history": record["history"],
         "seed": seed,
         "updates": result.get("updates"),
+        "command": command(experiment_from(record)),
         "return": {
             "mean": result.get("mean"),
             "interval": result.get("interval"),
@@ -237,9 +243,16 @@ def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
         "win_rate": result.get("win_rate"),
         "data": {name: card[name] for name in kept if name in card},
         "env": card.get("env"),
+        "action_units": _units(card),
         "agents": agents,
         "versions": versions(),
     }
+
+
+def _units(card) -> str:
+    """In which units a controller acts: data that were imported without an environment may not tell."""
+    told = "env" not in card or card["env"] or {"low", "starts"} & set(card)
+    return "the environment's units" if told else "[-1, 1], in which the data's actions are taken to be"
 
 
 def _readme(model) -> str:
@@ -249,7 +262,7 @@ def _readme(model) -> str:
     if score["mean"] is not None:
         low, high = score["interval"]
         seeds = len(score["seeds"])
-        spread = "no interval" if np.isnan(low) else f"95 % interval {low:.4g} to {high:.4g}"
+        spread = "no interval" if seeds == 1 else f"{interval_name(seeds)} {low:.4g} to {high:.4g}"
         told = f"{score['mean']:.4g} on average over {seeds} training seed{'s' * (seeds > 1)}, {spread}"
     rows = "\n".join(
         f"| {name} | `{x['file']}` | "
@@ -258,6 +271,10 @@ def _readme(model) -> str:
         for name, x in model["agents"].items()
     )
     licence = data.get("licence", "not stated")
+    steps, units = model["history"], model["action_units"]
+    remembered = (
+        "" if steps == 1 else f", its last {steps} steps side by side, the newest first, zeros before"
+    )
     return f"""---
 library_name: vgm2p
 license: {licence.lower() if licence == "Apache-2.0" else "other"}
@@ -272,12 +289,15 @@ Made with vgm2p {model["versions"]["vgm2p"]}; training seed {model["seed"]} of t
 - Return: {told}. The data's episodes: {data["return_mean"]:.4g} ± {data["return_std"]:.4g}.
 - Data: {data["id"]}, {data["transitions"]:,} transitions; {data.get("source", "source not stated")}.
   Licence: {licence}. sha256 {data.get("sha256", "not stated")}.
+- Trained for {model["updates"] or "an unfinished run of"} updates; command: `{model["command"]}`
 - Settings that differ from the defaults: {json.dumps(model["fields"]) if model["fields"] else "none"}.
 
 | agent | file | inputs | furthest from the policy |
 |---|---|---|---|
 {rows}
 
-`obs` is what the environment shows the agent, as it is. `noise` is standard normal, drawn anew at every step;
-it is scaled by {model["noise"]} inside, and zeros act without noise. `action` is in the environment's units.
+`obs` is what the environment shows the agent, as it is{remembered}.
+`noise` is standard normal, drawn anew at every step; it is scaled by {model["noise"]} inside, and zeros act
+without noise.
+`action` is in {units}.
 """

@@ -1,6 +1,10 @@
 """To and from the Hugging Face Hub: public data by name, trained teams as repositories; nothing unpickled."""
 
+import os
+import shutil
+import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from vgm2p.data.store import read_json, sha256, write_json
@@ -9,6 +13,7 @@ from vgm2p.errors import InputError
 # What is pushed and pulled: nothing that could be unpickled or run.
 PLAIN = ("*.json", "*.jsonl", "*.safetensors", "*.onnx", "*.stablehlo", "*.md", "*.png", "*.mp4")
 OG_MARL = "InstaDeepAI/og-marl"
+RECORD = "sha256.json"  # of digests, beside what was fetched
 
 
 def fetch(repo: str, path: str, out: Path) -> Path:
@@ -23,7 +28,7 @@ def fetch(repo: str, path: str, out: Path) -> Path:
         found = Path(hub.hf_hub_download(repo, path, repo_type="dataset", local_dir=out))
     except (OSError, ValueError, hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError) as error:
         raise InputError(f"can't fetch {path} of {repo} from the Hub: {error}") from error
-    record = out / "sha256.json"
+    record = out / RECORD
     known = read_json(record) if record.exists() else {}
     name, digest = f"{repo}/{path}", sha256(found)
     if known.setdefault(name, digest) != digest:
@@ -57,15 +62,30 @@ def pull(repo: str, out: Path) -> Path:
 
 
 def _unpacked(path: Path, out: Path) -> Path:
+    """What the zip file holds, moved into `out` once all of it is there."""
     try:
-        with zipfile.ZipFile(path) as packed:
-            for name in packed.namelist():
-                if not (out / name).resolve().is_relative_to(out.resolve()):
-                    raise InputError(f"{path} holds {name!r}, which leads out of {out}: it is not unpacked")
-            packed.extractall(out)
-    except zipfile.BadZipFile as error:
+        with zipfile.ZipFile(path) as packed, tempfile.TemporaryDirectory(dir=out) as whole:
+            _check_members(packed, path, out)
+            packed.extractall(whole)
+            shutil.copytree(whole, out, dirs_exist_ok=True, copy_function=os.replace)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and fetch it again") from error
+    except OSError as error:
+        raise InputError(f"can't unpack {path} into {out}: {error.strerror}; free some space") from error
     return out
+
+
+def _check_members(packed, path, out) -> None:
+    """InputError for members that lead out of `out` or replace our record, and for more than fits there."""
+    for name in packed.namelist():
+        place = (out / name).resolve()
+        if not place.is_relative_to(out.resolve()) or place == (out / RECORD).resolve():
+            raise InputError(f"{path} holds {name!r}, which leads out of {out} or replaces {RECORD}")
+    size, free = sum(x.file_size for x in packed.infolist()), shutil.disk_usage(out).free
+    if size > free:
+        raise InputError(
+            f"{path} unpacks to {size:,} bytes, and {out} has room for {free:,}: free some space"
+        )
 
 
 def _hub():

@@ -56,8 +56,15 @@ class Policy:
                     f"{', '.join(known) or 'none'}{told if name == 'guidance' else ''}"
                 )
         changed = {name: value for name, value in options.items() if name in known}
+        check_noise(changed.get("noise", 0.0))
         algorithm = dataclasses.replace(self.algorithm, **changed)  # type: ignore[type-var]
         return dataclasses.replace(self, algorithm=algorithm)
+
+
+def check_noise(noise: float) -> None:
+    """InputError for a scale of noise that no flow was trained on."""
+    if not 0.0 <= noise <= 1.0:
+        raise InputError(f"noise {noise} must be at least 0 (none) and at most 1 (as in training)")
 
 
 @jax.jit(static_argnames=("algorithm", "spec"))

@@ -9,8 +9,9 @@ from pettingzoo.utils import BaseParallelWrapper
 from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.writer import Writer
-from vgm2p.envs.pettingzoo import Layout, ends, team_reward
+from vgm2p.envs.pettingzoo import Layout, ends, make, team_reward
 from vgm2p.errors import InputError
+from vgm2p.tasks import TASKS
 from vgm2p.types import Sight
 
 
@@ -34,10 +35,14 @@ def record(
     module, options: what makes the environment again, `<module>.parallel_env(**options)`, for training's
       scores; without a module policies can be scored from data only.
 
-    Raises InputError if a finished dataset has that name, or for action spaces that are neither all Box nor
-    all Discrete.
+    Raises InputError if a finished dataset has that name or another process records it, for a name outside
+    the data's home, and for action spaces that are neither all Box nor all Discrete.
     """
+    if not isinstance(env, ParallelEnv):
+        raise InputError(f"{env} is no parallel environment: use the module's parallel_env(), not env()")
     layout = Layout.of(env)
+    if module:
+        _same(layout, module, options or {})
     card = {
         "id": name,
         "source": source,
@@ -48,7 +53,21 @@ def record(
         **layout.card(env),
         "env": {"module": module, "options": options or {}} if module else None,
     }
-    return Recording(env, layout, Writer(store.home() / name, card))
+    return Recording(env, layout, Writer(store.folder_of(name, TASKS), card))
+
+
+def _same(layout: Layout, module, options) -> None:
+    """InputError if what the module makes is not laid out as what is recorded."""
+    again = make(module, options)
+    other = Layout.of(again)
+    again.close()
+    for name in ("agents", "obs_dim", "sizes", "discrete"):
+        ours, theirs = getattr(layout, name), getattr(other, name)
+        if ours != theirs:
+            raise InputError(
+                f"{module} with options {options} makes another environment than the one recorded: its "
+                f"{name!r} is {theirs}, not {ours}; give the options that made yours"
+            )
 
 
 class Recording(BaseParallelWrapper):
@@ -60,6 +79,7 @@ class Recording(BaseParallelWrapper):
         self._sights: list[Sight] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
+        self._dataset: Dataset | None = None
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         """Start an episode; one that has not ended is kept as cut short."""
@@ -73,8 +93,9 @@ class Recording(BaseParallelWrapper):
         """One step of the team, recorded."""
         if not self._sights:
             raise InputError("step() came before reset(): an episode begins with reset()")
-        self._actions.append(self._layout.coded(self.env, actions))
+        coded = self._layout.coded(self.env, actions)
         told = self.env.step(actions)
+        self._actions.append(coded)  # of a step that was taken
         self.agents = self.env.agents
         self._sights.append(self._layout.sight(self.env, told[0], told[4]))
         self._rewards.append(team_reward(told[1]))
@@ -84,10 +105,13 @@ class Recording(BaseParallelWrapper):
         return told
 
     def close(self) -> Dataset:
-        """Close the environment and make the dataset of what was recorded; returns it."""
+        """Close the environment and make the dataset of what was recorded; returns it, and again if asked."""
+        if self._dataset is not None:
+            return self._dataset
         self._keep(terminated=False)
         self.env.close()
-        return self._writer.finish()
+        self._dataset = self._writer.finish()
+        return self._dataset
 
     def _keep(self, terminated):
         """Write the episode so far, if it has a step."""

@@ -34,12 +34,12 @@ from vgm2p.algorithms import ALGORITHMS
 from vgm2p.algorithms.algorithm import Algorithm, Fit
 from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
-from vgm2p.data.store import read_json, read_lines, read_tensors, replace_file, write_json
+from vgm2p.data.store import read_json, read_lines, read_tensors, replace_file, write_json, write_lines
 from vgm2p.data.window import Window, blocks
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.flows import MeanFlow
-from vgm2p.policy import Policy
+from vgm2p.policy import Policy, check_noise
 from vgm2p.stats import interval
 from vgm2p.tasks import TASKS, Own, Task, task
 from vgm2p.train import NonFiniteError, advance, check_finite, init, seed_keys
@@ -58,7 +58,7 @@ _CLASSES = {c.__name__: c for c in (*ALGORITHMS.values(), Fit, MeanFlow, *values
 class Experiment:
     """One algorithm on one task, for some seeds. The defaults suit two cores and no GPU."""
 
-    task: Positional[str]
+    task: Annotated[Positional[str], arg(metavar="TASK")]
     """The task, such as twin/3hopper-medium (`vgm2p data list` shows all)."""
     algorithm: Annotated[Algorithm, arg(name="", constructor=CHOICES)]
     """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
@@ -84,6 +84,17 @@ class Experiment:
     window: int | None = None
     """Transitions in memory at once, for data larger than it: random episodes, drawn anew at every line of
     metrics. By default all."""
+
+    def __post_init__(self):
+        if not isinstance(self.algorithm, tuple(ALGORITHMS.values())):
+            raise InputError(f"algorithm is {self.algorithm!r}: give an object, such as vgm2p.VGM2P()")
+        counts = ("updates", "batch", "eval_every", "eval_episodes", "log_every", "history", "window")
+        for name in counts:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} {value} must be at least 1")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds {list(self.seeds)}: name at least one, and none twice")
+        check_noise(getattr(self.algorithm, "noise", 0.0))
 
 
 class Setup(NamedTuple):
@@ -136,18 +147,19 @@ class Watcher:
         """After each evaluation."""
 
 
-def run(experiment: Experiment, folder: Path, watcher: Watcher | None = None) -> dict[str, Any]:
+def run(experiment: Experiment, folder: Path | str, watcher: Watcher | None = None) -> dict[str, Any]:
     """Train, evaluate and save into `folder`, going on where an earlier run of the same stopped.
 
-    Returns the content of `result.json`. Raises InputError if the folder holds another experiment,
+    Returns the content of `result.json`. Raises InputError if the folder holds another experiment that has
+    come as far as a checkpoint, or if the data's environment is shaped unlike the data,
     NonFiniteError if a metric is not a number (the last good checkpoint stays).
     """
-    watcher = watcher or Watcher()
+    watcher, folder, where = watcher or Watcher(), Path(folder), task(experiment.task)
     setup = prepare(experiment)
-    record = _record(experiment, setup)
-    _claim(folder, record)
+    if isinstance(where, Own):
+        where.check(setup.dataset)
+    _claim(folder, _record(experiment, setup))
     write_json(folder / "data.json", setup.dataset.card)
-    where = task(experiment.task)
     keys, updates = seed_keys(experiment.seeds), experiment.updates
     states, seconds = _restore(experiment, setup, folder, keys)
     (folder / "failure.json").unlink(missing_ok=True)
@@ -293,18 +305,22 @@ def _record(experiment, setup):
 
 
 def _claim(folder, record):
-    """Write experiment.json, or make sure that the one there asks for the same."""
+    """Write experiment.json, or make sure that the one there, if it has a checkpoint, asks for the same."""
     path = folder / "experiment.json"
-    if not path.exists():
+    if not path.exists() or not (folder / "state.safetensors").exists():
         write_json(path, record)
         return
     old = read_json(path)
     old = old | experiment_fields(experiment_from(old))
     for name in (*(f.name for f in dataclasses.fields(Experiment)), "data_sha256"):
         if old.get(name) != record[name]:
+            why = {
+                "data_sha256": "; its data were made anew since",
+                "updates": "; a run can't be lengthened, for its learning rate falls to zero at its end",
+            }.get(name, "")
             raise InputError(
-                f"{folder} holds another experiment: its {name!r} is {old.get(name)}, not {record[name]}. "
-                "Choose another folder with --out, or delete this one"
+                f"{folder} holds another experiment: its {name!r} is {old.get(name)}, not {record[name]}"
+                f"{why}. Choose another folder with --out, or delete this one"
             )
 
 
@@ -328,8 +344,7 @@ def _restore(experiment, setup, folder, keys):
         states, seconds = _unflatten(skeleton, tensors, "state", path), float(tensors["seconds"])
     step = int(states.step[0])
     for name in ("metrics.jsonl", "evaluations.jsonl"):
-        kept = [json.dumps(line) + "\n" for line in read_lines(folder / name) if line["step"] <= step]
-        replace_file(folder / name, lambda p, kept=kept: p.write_text("".join(kept)))
+        write_lines(folder / name, [line for line in read_lines(folder / name) if line["step"] <= step])
     return states, seconds
 
 

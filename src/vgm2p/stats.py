@@ -32,6 +32,11 @@ def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tupl
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
+def interval_name(seeds: int) -> str:
+    """What `interval` of so many seeds is to be called."""
+    return "range" if seeds < 4 else "95 % interval"
+
+
 def mean_and_interval(values: Float[ndarray, " seeds"]) -> str:
     """The mean over seeds and its interval, "700 [600, 800]"; "not run" of none."""
     return told(float(np.mean(values)), interval(values), 0) if len(values) else "not run"

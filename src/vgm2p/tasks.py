@@ -185,6 +185,13 @@ class Own:
             return _make_env(self.id, TEAMS[self.team].suite, self.body, copies, threads)
         return _make_env(self.id, "pettingzoo", env, copies, threads)
 
+    def check(self, data: Dataset) -> None:
+        """InputError if the environment can't be made, or shows and takes otherwise than the data do."""
+        if self.has_env and not self.team:
+            env: Any = self.make_env(1)
+            env.close()
+            env.layout.check(data)
+
     def load_data(self) -> Dataset:
         """The dataset."""
         return store.load(store.home() / self.id)
@@ -238,6 +245,8 @@ def task(name: str) -> Task | Own:
         _import_omiga(name)
     own = [] if name in TASKS else owned()
     if name not in own:
+        if name not in TASKS and (store.home() / name / "data.safetensors").exists():
+            raise InputError(f"{store.home() / name} has data but no card.json: import or record it again")
         return tabled(name, own)
     return Own(name, store.read_json(store.home() / name / "card.json"))
 

@@ -13,6 +13,7 @@ from vgm2p.data import store
 from vgm2p.data.card import describe, versions
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs import toy
+from vgm2p.errors import InputError
 from vgm2p.tasks import TIERS, Task
 
 UNION = ("medium", "expert")  # medium-expert holds exactly these two, in this order
@@ -36,9 +37,12 @@ def make(
     """Roll out and store the twin of `task`; its usual number of transitions unless told otherwise.
 
     Whole episodes only, so it may hold a few hundred transitions more. Same seed, versions and kind of
-    processor: same bytes, whatever the number of threads.
+    processor: same bytes, whatever the number of threads. What stood there is replaced. InputError for no
+    transitions.
     """
-    transitions = transitions or task.transitions
+    transitions = task.transitions if transitions is None else transitions
+    if transitions < 1:
+        raise InputError(f"transitions {transitions} must be at least 1")
     folder = store.home() / task.id
     if task.suite == "toy":
         tick(transitions)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vgm2p.data.store import read_json, read_lines, replace_file, write_json
+from vgm2p.data.store import read_json, read_lines, write_json, write_lines
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
 from vgm2p.tasks import task
@@ -82,7 +82,7 @@ def _put(lines, cells, record):
     key = lambda line: (line["task"], line["name"])  # noqa: E731
     kept = [line for line in read_record(record) if key(line) != key(lines[0])]
     ordered = sorted(kept + lines, key=lambda line: place.get(key(line), len(place)))
-    replace_file(record, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in ordered)))
+    write_lines(record, ordered)
 
 
 def label(options: Options) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import tyro
@@ -33,7 +34,12 @@ Command = (
 
 def parse(args: list[str] | None = None):
     """Offline multi-agent reinforcement learning with one-step flow policies."""
-    return tyro.cli(Command, prog="vgm2p", description=parse.__doc__, args=args)  # type: ignore[arg-type]
+    if (sys.argv[1:] if args is None else args) == ["--version"]:
+        print(f"vgm2p {version('vgm2p')}")
+        sys.exit(0)
+    anywhere = (tyro.conf.CascadeSubcommandArgs,)  # a command's options may follow its subcommand's name
+    told = parse.__doc__
+    return tyro.cli(Command, prog="vgm2p", description=told, args=args, config=anywhere)  # type: ignore[arg-type]
 
 
 def main(args: list[str] | None = None) -> None:

@@ -15,7 +15,10 @@ from tyro.conf import Positional, arg, subcommand
 from vgm2p.cli.screen import out, progress_bar, returns_text
 from vgm2p.data.store import home, read_json
 from vgm2p.errors import InputError
+from vgm2p.hub import OG_MARL, fetch
 from vgm2p.tasks import BATTLES, GAMES, TASKS, TEAMS, TWINS, nearest_published, owned, tabled, task
+
+TaskName = Annotated[Positional[str], arg(metavar="TASK")]
 
 
 @dataclass
@@ -46,7 +49,7 @@ class DataList:
 
 @dataclass
 class DataMake:
-    """Roll out datasets from the behaviour ladder that ships with the package.
+    """Roll out datasets from the behaviour ladder that ships with the package; what is there is left alone.
 
     Example: vgm2p data make twin/3hopper-medium --transitions 100000
     """
@@ -64,6 +67,8 @@ class DataMake:
         """Make each, with a bar."""
         suites = {"all": TASKS, "twin": TWINS, "smax": BATTLES, "toy": GAMES}
         names = [name for word in self.tasks for name in suites.get(word, [word])]
+        if not names:
+            raise InputError("name the datasets to make, or `twin`, `smax`, `toy` or `all`")
         for where in [tabled(name) for name in names]:
             make_data(where.id, self.transitions, self.seed, self.threads)
 
@@ -73,6 +78,15 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
     from vgm2p.behaviour import twin
 
     where, began = tabled(name), time.monotonic()
+    if (home() / name / "card.json").exists():
+        card = read_json(home() / name / "card.json")
+        if card["transitions"] < 0.9 * (transitions or 0) or card["seed"] != seed:  # whole episodes only
+            raise InputError(
+                f"{name} has been made already, with {card['transitions']:,} transitions and seed "
+                f"{card['seed']}: delete {home() / name} to make it anew (runs that began on it can't go on)"
+            )
+        out.print(f"{name}: {card['transitions']:,} transitions, made already")
+        return
     with progress_bar() as bar:
         job = bar.add_task(f"rolling out {name}", total=transitions or where.transitions, note="")
         dataset = twin.make(where, transitions, seed, threads, lambda n: bar.advance(job, n))
@@ -94,7 +108,7 @@ class DataShow:
     Example: vgm2p data show twin/3hopper-medium --picture returns.png
     """
 
-    task: Positional[str]
+    task: TaskName
     """The dataset."""
     picture: Path | None = None
     """Also draw the histogram into this PNG file."""
@@ -136,7 +150,7 @@ class DataCheck:
     Example: vgm2p data check own/spread --page check.html
     """
 
-    task: Positional[str]
+    task: TaskName
     """The dataset."""
     page: Path | None = None
     """Also write a page with figures."""
@@ -182,11 +196,14 @@ class DataImport:
     name: Positional[str | None] = None
     """What the dataset is to be called; of OMIGA's files, by default omiga/<team>-<tier>."""
     agents: int | None = None
-    """How many there are, where the format does not tell (folder, minari)."""
-    ends: Literal["step", "row"] = "step"
-    """Where end flags are: on the last action's row, or on an extra row with the last observation."""
+    """How many there are, where the format does not tell (minari, and folders without a layout.json)."""
+    ends: Literal["step", "row"] | None = None
+    """Where end flags are: on the last action's row, or on an extra row with the last observation. By default
+    what a folder's layout.json says, or step."""
     time_limit: int | None = None
     """Episodes of exactly so many steps were cut, whatever their flags say."""
+    action_range: tuple[float, float] | None = None
+    """Of the source's actions: mapped to [-1, 1], in which teams act, and back by what is exported."""
     env: str | None = None
     """What scores policies: a PettingZoo module, like mpe2.simple_spread_v3, or a team, like 3hopper."""
     env_options: str = "{}"
@@ -209,6 +226,7 @@ class DataImport:
             agents=self.agents,
             ends=self.ends,
             time_limit=self.time_limit,
+            action_range=self.action_range,
             env=self._env(),
             licence=self.licence,
         )
@@ -218,6 +236,12 @@ class DataImport:
             f"agents, return {returns_text(card['return_mean'], card['return_std'])}, "
             f"{dataset.terminated.mean():.0%} truly ended. Look at it: vgm2p data check {name}"
         )
+        cut = int((~dataset.terminated).sum())
+        if self.kind in ("folder", "vault") and self.ends == "step" and cut:
+            out.print(
+                f"{cut:,} last actions were left out, of episodes that were cut: the log does not hold what "
+                "they led to (--ends row reads logs that do)"
+            )
 
     def _env(self) -> dict | None:
 
@@ -236,7 +260,7 @@ class DataExport:
     Example: vgm2p data export twin/3hopper-medium vault vaults/3hopper.vlt/Medium
     """
 
-    task: Positional[str]
+    task: TaskName
     """The dataset."""
     kind: Positional[Literal["omiga", "vault", "folder", "minari"]]
     """The format."""
@@ -262,15 +286,13 @@ class DataFetch:
 
     path: Positional[str]
     """The file in the repository; a zip file is unpacked."""
-    repo: str = "InstaDeepAI/og-marl"
+    repo: str = OG_MARL
     """The dataset repository."""
     out: Path = Path("vaults")
     """Folder for it; sha256.json there keeps its digest."""
 
     def run(self) -> None:
         """Fetch, and say where."""
-        from vgm2p.hub import fetch
-
         out.print(f"{self.path} is in {fetch(self.repo, self.path, self.out)}")
 
 

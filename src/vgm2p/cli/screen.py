@@ -4,6 +4,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vgm2p.stats import interval_name
+
 out = Console()
 
 
@@ -20,12 +22,12 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=out)
 
 
-def interval_text(bounds: tuple[float, float]) -> str:
-    """A confidence interval over training seeds, which is NaN where there is one seed."""
+def interval_text(bounds: tuple[float, float], seeds: int) -> str:
+    """A confidence interval over training seeds; of few it is about their range, and says so."""
     low, high = bounds
-    if np.isnan(low):
+    if seeds == 1:
         return "one seed, so no interval"
-    return f"95 % interval over seeds {number(low)} to {number(high)}"
+    return f"{interval_name(seeds)} over {seeds} seeds {number(low)} to {number(high)}"
 
 
 def score_text(episodes) -> str:

@@ -17,6 +17,8 @@ from vgm2p.runs import Experiment, Watcher, algorithm_name, load_policy, run, ru
 from vgm2p.stats import interval
 from vgm2p.tasks import task
 
+RunFolder = Annotated[Positional[Path], arg(metavar="RUN")]
+
 
 @dataclass
 class Demo:
@@ -68,6 +70,10 @@ def train(experiment, folder: Path) -> None:
     from vgm2p.picture import draw_run
 
     returns = task(experiment.task).load_data().returns  # missing data are told before a bar is drawn
+    if experiment.updates <= (warmup := getattr(experiment.algorithm, "warmup", 0)):
+        out.print(
+            f"warning: in the first {warmup} updates every action counts as good; these do no more than clone"
+        )
     with progress_bar() as bar:
         job = bar.add_task("training", total=experiment.updates, note="compiling")
 
@@ -98,7 +104,7 @@ def train(experiment, folder: Path) -> None:
     won = f"won {np.mean(result['win_rate']):.0%}, " if result["win_rate"] else ""
     out.print(
         f"[bold]{result['algorithm']} on {result['task']}[/bold]: {won}return {number(result['mean'])}, "
-        f"{interval_text(result['interval'])}; "
+        f"{interval_text(result['interval'], len(result['seeds']))}; "
         f"the data's episodes: {returns_text(result['data_mean'], result['data_std'])}"
     )
     out.print(f"picture: {folder / 'picture.png'}")
@@ -111,7 +117,7 @@ class Evaluate:
     Example: vgm2p evaluate runs/first --noise 0 --guidance 2
     """
 
-    run_folder: Positional[Path]
+    run_folder: RunFolder
     """The folder of a run."""
     episodes: int = 32
     """Episodes per training seed."""
@@ -131,10 +137,12 @@ class Evaluate:
         policy = load_policy(self.run_folder).with_options(**options)
         where = run_task(self.run_folder)
         episodes = evaluate(policy, where, self.episodes, self.seed)
+        if not (self.run_folder / "result.json").exists():
+            out.print("this run has not ended: its last checkpoint is scored")
         means = np.array([e.returns.mean() for e in episodes])
         lengths = np.concatenate([e.lengths for e in episodes]).mean()
         out.print(
-            f"{where.id}: {score_text(episodes)}, {interval_text(interval(means))}, "
+            f"{where.id}: {score_text(episodes)}, {interval_text(interval(means), len(means))}, "
             f"per seed {', '.join(map(number, means))}, episode length {lengths:.0f}"
         )
 
@@ -146,7 +154,7 @@ class Play:
     Example: vgm2p play runs/first --video team.mp4
     """
 
-    run_folder: Positional[Path]
+    run_folder: RunFolder
     """The folder of a run."""
     video: Path = Path("team.mp4")
     """Where to write the film: .mp4 or .gif."""
@@ -154,13 +162,17 @@ class Play:
     """Chooses the initial state and the noise."""
     seconds: float = 10.0
     """Length of the film in simulated time."""
+    noise: float | None = None
+    """Scale of the noise at execution, 0 to 1; by default the run's own."""
 
     def run(self) -> None:
         """Film one episode."""
         from vgm2p.video import film
 
         where = run_task(self.run_folder)
-        earned = film(load_policy(self.run_folder), where, self.video, self.seed, self.seconds)
+        policy = load_policy(self.run_folder)
+        policy = policy if self.noise is None else policy.with_options(noise=self.noise)
+        earned = film(policy, where, self.video, self.seed, self.seconds)
         out.print(f"wrote {self.video}: return {number(earned)} in the part that is shown")
 
 
@@ -174,7 +186,7 @@ class Estimate:
     Example: vgm2p estimate runs/first
     """
 
-    run_folder: Positional[Path]
+    run_folder: RunFolder
     """The folder of a run."""
     updates: int = 4_000
     """Gradient updates of the evaluation."""
@@ -188,19 +200,20 @@ class Estimate:
         from vgm2p.estimate import FQE, estimate
 
         policy = load_policy(self.run_folder)
-        if self.noise is not None:
-            policy = policy.with_options(noise=self.noise)
+        policy = policy if self.noise is None else policy.with_options(noise=self.noise)
         fqe = FQE(self.updates, discount=self.discount)
         found = estimate(policy, run_task(self.run_folder).load_data(), fqe)
         table = Table("training seed", "value", "95 % interval", "data", "advantage", "log-likelihood")
         for seed, told in zip(policy.seeds, found, strict=True):
             interval = f"{told.low:.4g} to {told.high:.4g}"
-            rest = (told.data_value, told.advantage, told.log_likelihood)
-            table.add_row(str(seed), f"{told.value:.4g}", interval, *(f"{x:.4g}" for x in rest))
+            data = "cut short" if np.isnan(told.data_value) else f"{told.data_value:.4g}"
+            rest = (f"{told.advantage:.4g}", f"{told.log_likelihood:.4g}")
+            table.add_row(str(seed), f"{told.value:.4g}", interval, data, *rest)
         out.print(table)
         out.print(
             f"value: discounted by {self.discount} from the data's first states; data: what its teams earned "
-            "from there. The interval covers chance in the data, not what they do not hold."
+            "from there (cut short: their episodes end before what the value counts). The interval covers "
+            "chance in the data, not what they do not hold."
         )
         estimates = {str(seed): told._asdict() for seed, told in zip(policy.seeds, found, strict=True)}
         write_json(self.run_folder / "estimate.json", {"updates": self.updates, "seeds": estimates})
@@ -213,7 +226,7 @@ class Export:
     Example: vgm2p export runs/first --out team
     """
 
-    run_folder: Positional[Path]
+    run_folder: RunFolder
     """The folder of a run."""
     out: Path = Path("team")
     """Folder for the graphs, model.json and README.md."""

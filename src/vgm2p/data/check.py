@@ -14,7 +14,8 @@ from numpy import ndarray
 from vgm2p.data.dataset import Dataset
 
 BLOCK = 100_000  # rows that are looked at together
-SAMPLE = 200_000  # rows that correlations are estimated from
+LIKE_A_LIMIT = 5  # episodes of just the greatest length
+SAMPLE = 5_000  # rows that correlations are estimated from, all columns in memory
 
 Level = Literal["error", "warning", "note"]
 
@@ -47,10 +48,10 @@ def _borders(data: Dataset) -> Iterator[Finding]:
     last = np.cumsum(data.lengths) - 1
     yield Finding(
         "note",
-        f"{len(data.lengths):,} episodes of {data.lengths.min():,} to {longest:,} steps; "
+        f"episodes: {len(data.lengths):,}, of {data.lengths.min():,} to {longest:,} steps; "
         f"{data.terminated.mean():.0%} truly ended, the others were cut",
     )
-    if at.sum() > 1 and (at & data.terminated).sum() > 0.5 * at.sum() and longest > 1:
+    if at.sum() >= LIKE_A_LIMIT and (at & data.terminated).sum() > 0.5 * at.sum() and longest > 1:
         yield _at(
             "warning",
             f"{(at & data.terminated).sum():,} episodes truly end after exactly {longest} steps, the longest "
@@ -116,6 +117,7 @@ def _actions(data: Dataset) -> Iterator[Finding]:
     blocks = (np.abs(data.action[rows]) for rows in _blocks(len(data.action)))
     size = np.concatenate([x.reshape(len(x), -1).max(1) for x in blocks])
     beyond, border = np.flatnonzero(size > 1), np.flatnonzero(size == 1)
+    scaled = size.max() > 10 or np.median(size) > 2  # noise alone hardly leaves so far
     low, high = _range(data.action)
     yield Finding("note", f"actions lie in [{low.min():.3g}, {high.max():.3g}]")
     if (low == high).any():
@@ -127,12 +129,12 @@ def _actions(data: Dataset) -> Iterator[Finding]:
         )
     if len(beyond):
         yield _at(
-            "warning" if size.max() > 10 else "note",
+            "warning" if scaled else "note",
             f"{len(beyond) / len(size):.1%} of the joint actions leave [-1, 1], up to {size.max():.3g}; "
             "policies act within it",
             beyond,
-            "scale actions to [-1, 1]"
-            if size.max() > 10
+            "if that is another unit, import again with --action-range"
+            if scaled
             else "learn them as they are, or with --regress clipped",
         )
     if len(border) > 0.02 * len(size):
@@ -234,7 +236,13 @@ def _coverage(data: Dataset) -> Iterator[Finding]:
     yield Finding("note", f"returns: least, 10 %, median, 90 %, most: {quantiles}")
     if len(returns) < 20:
         yield Finding(
-            "warning", f"there are {len(returns)} episodes only", "record more: values need some hundreds"
+            "warning",
+            f"there {'is one episode' if len(returns) == 1 else f'are {len(returns)} episodes'} only",
+            "record more: values need some hundreds"
+            + (
+                ", or does no row's end flag (terminated, truncated) tell where episodes end?"
+                * (len(returns) == 1)
+            ),
         )
     if returns.std() < 0.02 * np.abs(returns).max():
         yield Finding(

@@ -1,16 +1,18 @@
 """Other people's formats in and out, by name; each is read episode by episode into a dataset folder."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.rows import Ends
 from vgm2p.data.writer import Writer
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, unknown
+from vgm2p.tasks import TASKS, TEAMS
 
 Kind = Literal["omiga", "vault", "folder", "minari"]
 
@@ -21,8 +23,9 @@ def import_data(
     name: str,
     *,
     agents: int | None = None,
-    ends: Ends = "step",
+    ends: Ends | None = None,
     time_limit: int | None = None,
+    action_range: tuple[float, float] | None = None,
     env: dict[str, Any] | None = None,
     licence: str | None = None,
 ) -> Dataset:
@@ -30,44 +33,89 @@ def import_data(
 
     agents: how many, where the format does not tell ("folder", "minari").
     ends, time_limit: where end flags are, and which episodes were cut ("folder", "vault"); see rows.py.
+    action_range: of every entry in the source; mapped to [-1, 1], and controllers act in it again.
     env: what scores policies: {"module": ..., "options": ...} of PettingZoo, or {"team": ...} of the tasks.
 
-    Raises InputError if the source is broken, naming file and field; nothing is then left behind.
+    Raises InputError if the source is broken, naming file and field, or does not fit that environment;
+    nothing is then left behind.
     """
-    folder = store.home() / name
+    folder = store.folder_of(name, TASKS)
     if (folder / "unfinished").exists():
         raise InputError(f"{folder} holds an unfinished recording: go on with it, or delete the folder")
+    layout, known = _environment(env)
     writer = Writer(folder, {})  # tells if the name is taken, before anything is read
     try:
         card, episodes = _read(kind, source, agents, ends, time_limit)
-        writer.card = {"id": name, **card}
-        writer.card |= {"env": env} if env else {}
+        writer.card = {"id": name, **card, **known}
         writer.card |= {"licence": licence} if licence else {}
-        for part in episodes:
+        for part in map(_scaled(action_range, writer.card), episodes):
+            if layout:
+                layout.check(part)
             writer.add(part)
         return writer.finish()
     except BaseException as error:
-        shutil.rmtree(folder / "unfinished", ignore_errors=True)
-        with suppress(OSError):  # not empty, or not there
-            folder.rmdir()
+        if (folder / "unfinished").exists():
+            writer.drop()
         if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
         # Whatever a format's library raises at a damaged file, of which it knows more than we do.
         raise InputError(f"{source} can't be read as {kind} ({type(error).__name__}: {error})") from error
 
 
+def _environment(env) -> tuple[Any, dict[str, Any]]:
+    """(its layout, if it is PettingZoo's; what a card tells of it). InputError if it can't be made."""
+    if env is None:
+        return None, {}
+    if "team" in env:
+        if env["team"] not in TEAMS:
+            raise unknown("team", env["team"], list(TEAMS))
+        return None, {"env": env}
+    from vgm2p.envs.pettingzoo import Layout, make
+
+    made = make(env["module"], env.get("options", {}))
+    layout = Layout.of(made)
+    known = {"env": env, "names": list(layout.agents), **layout.card(made)}
+    made.close()
+    return layout, known
+
+
+def _scaled(action_range, card) -> Callable[[Dataset], Dataset]:
+    """What maps actions to [-1, 1]; the card tells the way back."""
+    if action_range is None:
+        return lambda part: part
+    low, high = action_range
+    if not low < high:
+        raise InputError(f"the range of actions {low} to {high} is empty: the lower end comes first")
+
+    def scaled(part):
+        if part.legal is not None:
+            raise InputError("choices have no range: leave out --action-range")
+        entries = part.action.shape[2]
+        card.setdefault("low", [[low] * entries] * card["agents"])
+        card.setdefault("high", [[high] * entries] * card["agents"])
+        return replace(part, action=(2 * (part.action - low) / (high - low) - 1).astype(np.float32))
+
+    return scaled
+
+
 def export_data(dataset: Dataset, kind: Kind, out: str, ends: Ends = "step") -> None:
     """Write a dataset in another format. InputError where that can't hold it, or if `out` exists."""
     from vgm2p.data import minari, omiga, plain, vault
 
-    if kind == "omiga":
-        omiga.write(dataset, Path(out))
-    elif kind == "vault":
-        vault.write(dataset, Path(out), ends)
-    elif kind == "minari":
+    if kind == "minari":
         minari.write(dataset, out)
-    else:
-        plain.write(dataset, Path(out))
+        return
+    path = Path(out)
+    if path.exists():
+        raise InputError(f"{path} exists: choose another name, or delete it")
+    if kind == "omiga":
+        omiga.write(dataset, path)
+        return
+    with store.new_folder(path) as folder:
+        if kind == "vault":
+            vault.write(dataset, folder, ends)
+        else:
+            plain.write(dataset, folder)
 
 
 def _read(kind, source, agents, ends, time_limit) -> tuple[dict[str, Any], Iterator[Dataset]]:
@@ -75,12 +123,14 @@ def _read(kind, source, agents, ends, time_limit) -> tuple[dict[str, Any], Itera
 
     if kind not in get_args(Kind):
         raise InputError(f"unknown format {kind!r}: there are {', '.join(get_args(Kind))}")
-    if kind in ("folder", "minari") and not agents:
-        raise InputError(f"a {kind} does not tell how many agents there are: say it with --agents")
+    if kind == "minari" and not agents:
+        raise InputError("Minari does not tell how many agents there are: say it with --agents")
+    if kind in ("omiga", "minari") and (ends or time_limit):
+        raise InputError(f"{kind} tells which episodes were cut: leave out --ends and --time-limit")
     if kind == "omiga":
         return omiga.read(Path(source))
     if kind == "vault":
-        return vault.read(Path(source), ends, time_limit)
+        return vault.read(Path(source), ends or "step", time_limit)
     if kind == "minari":
         return minari.read(source, agents)
     return plain.read(Path(source), agents, ends, time_limit)

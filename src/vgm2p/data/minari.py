@@ -46,6 +46,12 @@ def write(dataset: Dataset, name: str) -> None:
     from minari.data_collector import EpisodeBuffer
 
     n, a = dataset.action.shape[1:]
+    try:
+        minari.dataset.minari_dataset.parse_dataset_id(name)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name!r} is no name of Minari's, such as vgm2p/hopper-v0 ({error})") from error
+    if name in minari.list_local_datasets():
+        raise InputError(f"Minari has a dataset {name!r} already: choose another name, or delete that one")
     buffers = []
     for episode in range(len(dataset.lengths)):
         part = dataset.take(np.array([episode]))

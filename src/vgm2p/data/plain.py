@@ -1,6 +1,6 @@
 """Logs of your own as plain files: a folder of NumPy arrays, or of Parquet files; read, and written for all.
 
-One row per step, in time, episode after episode:
+One row per step, in time, episode after episode; Parquet files in the order of the numbers in their names:
 
 | name | NumPy, shape | Parquet, type | |
 |---|---|---|---|
@@ -12,9 +12,12 @@ One row per step, in time, episode after episode:
 | `terminated` | [t] bool | bool | the row's end flag is up: a true end |
 | `truncated` | [t] bool | bool | likewise: the episode was cut (optional) |
 
+What we write has a layout.json beside them, which tells how many agents there are and where end flags are.
+
 Nothing is unpickled: arrays of objects are refused.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,22 +26,30 @@ import numpy as np
 
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.rows import Ends, Rows, episodes, rows_of
-from vgm2p.errors import InputError
+from vgm2p.data.store import read_json, write_json
+from vgm2p.errors import InputError, unknown
 
+LAYOUT = "layout.json"  # what the columns don't tell: {"agents": 3, "ends": "row"}
 COLUMNS = ("state", "obs", "action", "legal", "reward", "terminated", "truncated")
 BLOCK = 50_000  # rows that are read at once
 
 
 def read(
-    path: Path, agents: int, ends: Ends, time_limit: int | None
+    path: Path, agents: int | None, ends: Ends | None, time_limit: int | None
 ) -> tuple[dict[str, Any], Iterator[Dataset]]:
     """(card, episodes) of a folder of `<name>.npy` or `*.parquet` files.
+
+    agents, ends: where they are not given, what the folder's layout.json says; end flags else on the "step".
 
     Raises InputError that names file and column if one is missing, broken, or does not fit to the others.
     """
     if not path.is_dir():
         raise InputError(f"{path} is no folder: name one that holds <name>.npy or *.parquet files")
-    arrays, tables = sorted(path.glob("*.npy")), sorted(path.glob("*.parquet"))
+    layout = {"ends": "step"} | (read_json(path / LAYOUT) if (path / LAYOUT).exists() else {})
+    ends, agents = ends or layout["ends"], agents or layout.get("agents")
+    if not agents:
+        raise InputError(f"{path} does not tell how many agents there are: say it with --agents")
+    arrays, tables = sorted(path.glob("*.npy")), sorted(path.glob("*.parquet"), key=_in_order)
     if bool(arrays) == bool(tables):
         raise InputError(f"{path} must hold .npy files or .parquet files, and one kind only")
     blocks = _numpy(arrays, path) if arrays else _parquet(tables, agents)
@@ -57,7 +68,7 @@ def _numpy(paths, folder):
     columns = {}
     for path in paths:
         if path.stem not in COLUMNS:
-            raise InputError(f"{path}: unknown column {path.stem!r}; there are: {', '.join(COLUMNS)}")
+            raise InputError(f"{path}: {unknown('column', path.stem, COLUMNS)}")
         try:
             columns[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
@@ -81,10 +92,9 @@ def _parquet(paths, agents):
     for path in paths:
         try:
             with ParquetFile(path) as file:
-                if unknown := set(file.schema_arrow.names) - set(COLUMNS):
-                    raise InputError(
-                        f"{path}: unknown columns {sorted(unknown)}; there are: {', '.join(COLUMNS)}"
-                    )
+                for name in file.schema_arrow.names:
+                    if name not in COLUMNS:
+                        raise InputError(f"{path}: {unknown('column', name, COLUMNS)}")
                 for batch in file.iter_batches(BLOCK):
                     yield {
                         name: _unfolded(batch.column(name), name, agents, path) for name in batch.schema.names
@@ -95,7 +105,14 @@ def _parquet(paths, agents):
             raise InputError(f"{path} is truncated or damaged ({error})") from error
 
 
+def _in_order(path: Path) -> list:
+    """What sorts names as people count: part-2 before part-10."""
+    return [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", path.name)]
+
+
 def _unfolded(column, name, agents, path):
+    import pyarrow.compute
+
     if column.null_count:
         raise InputError(f"{path}: column {name!r} has {column.null_count} empty entries: fill or drop them")
     if not hasattr(column, "flatten") or column.type.num_fields == 0:
@@ -105,9 +122,12 @@ def _unfolded(column, name, agents, path):
         raise InputError(f"{path}: column {name!r} has empty entries in its lists: fill or drop them")
     values, rows = flat.to_numpy(zero_copy_only=False), len(column)
     width = len(values) // max(rows, 1)
-    lengths = {len(x) for x in column[:1]} | {len(x) for x in column[-1:]}
-    if width * rows != len(values) or lengths - {width}:
-        raise InputError(f"{path}: the lists of column {name!r} differ in length")
+    lengths = pyarrow.compute.list_value_length(column).to_numpy(zero_copy_only=False)
+    if (other := np.flatnonzero(lengths != width)).size:
+        row, found = other[0], lengths[other[0]]
+        raise InputError(
+            f"{path}: the lists of column {name!r} differ in length: row {row} has {found} entries"
+        )
     if name in ("state", "reward"):
         return values.reshape(rows, width)
     if width % agents:
@@ -134,10 +154,9 @@ def _rows(block, agents, path) -> Rows:
 
 
 def write(dataset: Dataset, path: Path) -> None:
-    """Write a dataset as a folder of NumPy arrays, its end flags on the "row". InputError if it exists."""
-    if path.exists():
-        raise InputError(f"{path} exists: choose another folder, or delete it")
-    path.mkdir(parents=True)
+    """Write a dataset as a folder of NumPy arrays, its end flags on the "row"."""
+    path.mkdir()
+    write_json(path / LAYOUT, {"agents": dataset.action.shape[1], "ends": "row"})
     for name, x in rows_of(dataset, "row")._asdict().items():
         if x is not None:
             np.save(path / f"{name}.npy", x, allow_pickle=False)

@@ -18,6 +18,14 @@ from vgm2p.data.dataset import Dataset
 from vgm2p.errors import InputError
 
 Ends = Literal["step", "row"]
+AXES = {
+    "obs": ("rows", "agents", "entries"),
+    "state": ("rows", "entries"),
+    "reward": ("rows",),
+    "terminated": ("rows",),
+    "truncated": ("rows",),
+    "legal": ("rows", "agents", "choices"),
+}
 
 
 class Rows(NamedTuple):
@@ -42,8 +50,6 @@ def checked(rows: Rows, where: str) -> Rows:
 
     Negative infinity is padding in some published sets, of agents that see less than others: it becomes 0.
     """
-    wanted = {"state": (2, "f"), "obs": (3, "f"), "reward": (1, "f"), "terminated": (1, "b")}
-    wanted |= {"truncated": (1, "b"), "legal": (3, "b")}
     fields = {name: np.asarray(x) for name, x in rows._asdict().items() if x is not None}
     for name, x in fields.items():
         if x.dtype.kind not in "fiub":
@@ -54,14 +60,20 @@ def checked(rows: Rows, where: str) -> Rows:
         x = fields[name].reshape(len(fields[name]), -1)
         mean = x.mean(1, dtype=np.float64) if x.shape[1] else np.zeros(len(x))
         fields[name] = mean if name == "reward" else mean > 0
-    for name, (axes, kind) in wanted.items():
+    for name, axes in AXES.items():
         if name not in fields:
             continue
-        if fields[name].ndim != axes:
-            raise InputError(f"{where}: {name!r} has shape {fields[name].shape}; it needs {axes} axes")
-        x = _float(fields[name], where, name) if kind == "f" else fields[name] != 0
+        if fields[name].ndim != len(axes):
+            raise InputError(
+                f"{where}: {name!r} has shape {fields[name].shape}; it needs ({', '.join(axes)})"
+            )
+        x = _float(fields[name], where, name) if name in ("obs", "state", "reward") else fields[name] != 0
         fields[name] = np.where(np.isneginf(x), np.float32(0), x) if name in ("state", "obs") else x
     fields["action"] = _action(fields["action"], where)
+    if "obs" in fields and fields["obs"].shape[1] != fields["action"].shape[1]:
+        raise InputError(
+            f"{where}: 'obs' is of {fields['obs'].shape[1]} agents, 'action' of {fields['action'].shape[1]}"
+        )
     return Rows(**_choices(fields, where))
 
 
@@ -135,19 +147,25 @@ def _float(x, where, name):
         narrow = x.astype(np.float32)
     bad = ~np.isfinite(narrow) & ~np.isneginf(x)
     if bad.any():
-        row = int(np.argwhere(bad)[0][0])
-        raise InputError(f"{where}: {name!r} holds {x[row].ravel()[:4]}... in row {row}: repair or drop it")
+        at = tuple(map(int, np.argwhere(bad)[0]))
+        entry = f" at {at[1:]}" if at[1:] else ""
+        raise InputError(f"{where}: {name!r} holds {x[at]} in row {at[0]}{entry}: repair or drop it")
     return narrow
 
 
 def _action(action, where):
     if action.dtype.kind == "f":
         if action.ndim != 3:
-            raise InputError(f"{where}: 'action' has shape {action.shape}; it needs (rows, agents, entries)")
+            raise InputError(
+                f"{where}: 'action' has shape {action.shape}; it needs (rows, agents, entries), or, of "
+                "choices, (rows, agents) in whole numbers"
+            )
         return _float(action, where, "action")
     action = action[..., 0] if action.ndim == 3 and action.shape[2] == 1 else action
     if action.ndim != 2:
         raise InputError(f"{where}: 'action' has shape {action.shape}; choices need (rows, agents)")
+    if action.size and action.max() > np.iinfo(np.int32).max:
+        raise InputError(f"{where}: 'action' holds the choice {action.max()}; choices count from 0")
     return action.astype(np.int32)
 
 
@@ -161,7 +179,10 @@ def _choices(fields, where) -> dict[str, Any]:
     if action.size and action.min() < 0:
         raise InputError(f"{where}: 'action' holds the choice {action.min()}; choices count from 0")
     if legal is None:
-        raise InputError(f"{where}: 'action' holds choices, and no 'legal' tells how many there are")
+        raise InputError(
+            f"{where}: 'action' holds choices, and no 'legal' tells how many there are: add it, (rows, "
+            "agents, choices), all True where every choice always is"
+        )
     if legal.shape[:2] != action.shape or (action.size and action.max() >= legal.shape[2]):
         raise InputError(
             f"{where}: 'legal' has shape {legal.shape}, which does not fit choices up to {action.max()} in "

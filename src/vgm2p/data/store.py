@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,18 @@ def home() -> Path:
     return Path(os.environ.get("VGM2P_DATA", Path.home() / ".cache" / "vgm2p" / "data")).expanduser()
 
 
+def folder_of(name: str, taken: Iterable[str] = ()) -> Path:
+    """Where your dataset of that name lies. InputError if the name leaves the data's home or is `taken`."""
+    parts = name.split("/")
+    if not name or "\\" in name or any(part in ("", ".", "..") for part in parts):
+        raise InputError(
+            f"{name!r} can't name a dataset: use words joined by single slashes, like own/spread"
+        )
+    if name in taken:
+        raise InputError(f"{name} is the name of a dataset of ours: choose another, like own/{parts[-1]}")
+    return home() / name
+
+
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file under a temporary name beside `path`, then rename it.
 
@@ -36,14 +49,35 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"can't write {path}: {reason}. Free some space, mend the permissions, or choose another folder "
-            "(data: $VGM2P_DATA; runs: --out)"
-        ) from error
+        raise _unwritten(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A name to make a folder under, beside `path`, which it is renamed to at the end; if not, it is removed.
+
+    Raises InputError where the disk is full or the folder above can't be written.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unwritten(path, error) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return InputError(
+        f"can't write {path}: {reason}. Free some space, mend the permissions, or choose another folder "
+        "(data: $VGM2P_DATA; runs: --out)"
+    )
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -78,6 +112,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """A JSONL file, whole or not at all."""
+    replace_file(path, lambda p: p.write_text("".join(json.dumps(line) + "\n" for line in lines)))
 
 
 def map_tensors(path: Path) -> dict[str, np.ndarray]:

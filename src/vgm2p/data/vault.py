@@ -48,10 +48,8 @@ def write(dataset: Dataset, path: Path, ends: Ends = "step") -> None:
     """Write a dataset as the vault `<name>.vlt/<uid>`.
 
     "step" is what OG-MARL's own systems expect; it has no place for what an episode's last action led to.
-    "row" keeps it in an extra row, so that reading gives the same dataset. InputError if there is a vault.
+    "row" keeps it in an extra row, so that reading gives the same dataset.
     """
-    if path.exists():
-        raise InputError(f"{path} exists: choose another name, or delete it")
     flashbax, state_type = _flashbax()
     vault = None
     for first in range(0, len(dataset.lengths), 100):

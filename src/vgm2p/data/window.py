@@ -47,6 +47,7 @@ class Window:
             raise InputError(
                 f"window {size} is shorter than the longest episode, {lengths.max()}: enlarge it"
             )
+        size = min(size, int(lengths.sum()))
         self._data, self._episodes, self._size = dataset, episodes, size
         self._how = (view, sampling, codec)
         self._whole = Whole.of(dataset, episodes, sampling, codec)

@@ -1,11 +1,14 @@
 """Writing a dataset episode by episode: nothing recorded is lost, and none of it need fit into memory."""
 
 import json
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from vgm2p.data.card import describe, versions
 from vgm2p.data.dataset import Dataset
@@ -18,6 +21,7 @@ from vgm2p.data.store import (
     replace_file,
     sha256,
     write_json,
+    write_lines,
 )
 from vgm2p.errors import InputError
 
@@ -34,15 +38,23 @@ class Writer:
     def __init__(self, folder: Path, card: dict[str, Any]):
         """`card`: what is known beside the numbers: id, source, note, licence, agents, env.
 
-        Raises InputError if the folder holds a finished dataset.
+        Raises InputError if the folder holds a finished dataset, if another process writes it, or if JSON
+        can't hold the card.
         """
         if (folder / "card.json").exists():
             raise InputError(f"{folder} holds a dataset already: choose another name, or delete the folder")
+        try:
+            json.dumps(card)
+        except TypeError as error:
+            raise InputError(f"{folder}: its card can't be written ({error}); it holds {card}") from error
         self.folder, self.card = folder, card
         self._parts = folder / "unfinished"
         self._journal = self._parts / "episodes.jsonl"
         self._layout = self._parts / "layout.json"
+        self._lock = self._locked()
         self._episodes: list[dict] = read_lines(self._journal)
+        write_lines(self._journal, self._episodes)  # without a line that a kill cut
+        self._told = self._journal.stat().st_size
         if self._episodes:
             self._cut()
 
@@ -52,7 +64,7 @@ class Writer:
         return sum(line["length"] for line in self._episodes)
 
     def add(self, episodes: Dataset) -> None:
-        """Append episodes, whole. Raises InputError if their fields are not shaped as the first's were."""
+        """Append episodes, whole or not at all. InputError if their fields are shaped unlike the first's."""
         parts = {name: getattr(episodes, name) for name in PER_STEP}
         parts = {name: np.ascontiguousarray(x) for name, x in parts.items() if x is not None}
         layout = {name: [x.dtype.str[1:], *x.shape[1:]] for name, x in parts.items()}
@@ -60,6 +72,7 @@ class Writer:
             write_json(self._layout, layout)
         elif layout != (first := read_json(self._layout)):
             raise InputError(f"{self.folder}: an episode is laid out as {layout}, the first was as {first}")
+        self._cut()
         for name, x in parts.items():
             with self._raw(name).open("ab") as file:
                 file.write(x.tobytes())
@@ -71,20 +84,33 @@ class Writer:
         ]
         with self._journal.open("a") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
+        self._told = self._journal.stat().st_size
         self._episodes += lines
 
     def finish(self) -> Dataset:
         """Make `data.safetensors` and `card.json` of what was added. InputError if that is nothing."""
         if not self._episodes:
+            self.drop()
             raise InputError(f"{self.folder}: no episode was finished, so there is no dataset to write")
+        self._cut()
         replace_file(self.folder / "data.safetensors", self._compose)
         lengths, returns = (np.array([line[key] for line in self._episodes]) for key in ("length", "return"))
         card = {**self.card, "horizon": int(lengths.max()), "versions": versions()}
         card |= describe(returns, lengths)
         card["sha256"] = sha256(self.folder / "data.safetensors")
         write_json(self.folder / "card.json", card)
-        shutil.rmtree(self._parts)
+        self._release()
         return load(self.folder)
+
+    def drop(self) -> None:
+        """Forget what was added; an empty folder goes too."""
+        self._release()
+        with suppress(OSError):  # not empty
+            self.folder.rmdir()
+
+    def _release(self):
+        self._lock.release()
+        shutil.rmtree(self._parts)
 
     def _compose(self, path):
         """A safetensors file: the length of a JSON header, the header, and the arrays one after another."""
@@ -114,18 +140,31 @@ class Writer:
                 with self._raw(name).open("rb") as file:
                     shutil.copyfileobj(file, out, 2**20)
 
+    def _locked(self) -> FileLock:
+        """A lock that ends with this process, however it ends."""
+        self._parts.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._parts / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"{self.folder} is being written by another process, or by another recording in this one: "
+                "close that, or choose another name"
+            ) from error
+        return lock
+
     def _cut(self):
         """Drop what was written of an episode that did not become whole."""
+        os.truncate(self._journal, self._told)
         for name, (dtype, *shape) in read_json(self._layout).items():
+            self._raw(name).touch()
             size = self._rows(name) * int(np.prod(shape)) * np.dtype(dtype).itemsize
-            found = self._raw(name).stat().st_size if self._raw(name).exists() else 0
-            if found < size:
+            if (found := self._raw(name).stat().st_size) < size:
                 raise InputError(
                     f"{self._raw(name)} has {found} bytes where {self._journal} tells of {size}: the file is "
                     f"damaged; delete {self._parts} and record again"
                 )
-            with self._raw(name).open("r+b") as file:
-                file.truncate(size)
+            os.truncate(self._raw(name), size)
 
     def _rows(self, name):
         return self.transitions + (len(self._episodes) if name in ("state", *PARTIAL) else 0)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from pettingzoo import ParallelEnv
 
+from vgm2p.data.dataset import Dataset
 from vgm2p.envs.env import Step
 from vgm2p.errors import InputError
 from vgm2p.types import Sight
@@ -68,6 +69,19 @@ class Layout(NamedTuple):
             raise InputError(f"action spaces need finite bounds, and are {acts}: wrap the environment")
         return Layout(agents, obs, max(spaces.flatdim(x) for x in obs), sizes, discrete, low, high)
 
+    def check(self, data: Dataset) -> None:
+        """InputError if a dataset's rows are shaped otherwise than what this environment shows and takes."""
+        n, most = len(self.agents), max(self.sizes)
+        wanted = {"action": (n,), "legal": (n, most)} if self.discrete else {"action": (n, most)}
+        wanted |= {} if data.obs is None else {"obs": (n, self.obs_dim)}
+        for name, shape in wanted.items():
+            found = () if getattr(data, name) is None else getattr(data, name).shape[1:]
+            if found != shape:
+                raise InputError(
+                    f"a row of {name!r} has shape {found} in the data and {shape} in the environment: name "
+                    "another environment, or give it the options that the data were made with"
+                )
+
     def card(self, env: ParallelEnv) -> dict[str, Any]:
         """What a controller must know: widths of observations and, in the environment's units, of actions."""
         widths = [spaces.flatdim(space) for space in self.obs]
@@ -87,10 +101,10 @@ class Layout(NamedTuple):
         obs = np.zeros((len(self.agents), self.obs_dim), np.float32)
         for i, (name, space) in enumerate(zip(self.agents, self.obs, strict=True)):
             if name in observed:
-                flat = spaces.flatten(space, _plain(observed[name]))
+                flat = spaces.flatten(space, _plain(observed[name], space))
                 obs[i, : len(flat)] = flat
         try:
-            state = np.asarray(env.state(), np.float32).ravel()
+            state = np.array(env.state(), np.float32).ravel()  # a copy: it may be the environment's own
         except (NotImplementedError, AttributeError):
             state = obs.ravel()
         return Sight(state, obs, self._legal(observed, infos) if self.discrete else None)
@@ -101,12 +115,18 @@ class Layout(NamedTuple):
             if name not in observed:
                 legal[i, 0] = True
                 continue
-            content = observed[name] if isinstance(observed[name], dict) else infos.get(name, {})
-            legal[i, : self.sizes[i]] = np.asarray(content.get("action_mask", True), bool)
+            beside = observed[name] if isinstance(observed[name], dict) else {}
+            told = infos.get(name, {}) | beside
+            legal[i, : self.sizes[i]] = np.asarray(told.get("action_mask", True), bool)
         return legal
 
     def coded(self, env: ParallelEnv, actions: dict[str, Any]) -> ndarray:
-        """A step's actions as a dataset keeps them: choices [n], or [n, a], ranges mapped to [-1, 1]."""
+        """A step's actions as a dataset keeps them: choices [n], or [n, a], ranges mapped to [-1, 1].
+
+        InputError if an agent that is there has none.
+        """
+        if missing := [name for name in env.agents if name not in actions]:
+            raise InputError(f"step() was given no action for {', '.join(missing)}")
         if self.discrete:
             starts = [int(env.action_space(name).start) for name in self.agents]
             chosen = [
@@ -155,8 +175,7 @@ class PettingZooVec:
     def __init__(self, module: str, options: dict[str, Any], copies: int):
         self.copies = copies
         self._envs = [make(module, options) for _ in range(copies)]
-        if "rgb_array" in self._envs[0].metadata.get("render_modes", ()):
-            self._envs[0] = make(module, {"render_mode": "rgb_array", **options})  # for `picture`
+        self._envs[0] = _drawing(self._envs[0], module, options)
         self.layout = Layout.of(self._envs[0])
         self.horizon = int(getattr(self._envs[0].unwrapped, "max_cycles", LONGEST))
         self.choices = max(self.layout.sizes) if self.layout.discrete else 0
@@ -213,10 +232,24 @@ class PettingZooVec:
         return Sight(*(None if part[0] is None else np.stack(part) for part in parts))
 
 
+def _drawing(env, module, options) -> ParallelEnv:
+    """The same environment, made anew so that it draws itself, if it can."""
+    if "rgb_array" not in env.metadata.get("render_modes", ()):
+        return env
+    try:
+        drawing = make(module, {"render_mode": "rgb_array", **options})
+    except InputError:  # it does not take that option
+        return env
+    env.close()
+    return drawing
+
+
 def _observed(space):
     """The space of the observation proper, where a mask of legal choices lies beside it."""
     return space["observation"] if isinstance(space, spaces.Dict) and "observation" in space.spaces else space
 
 
-def _plain(observation):
-    return observation["observation"] if isinstance(observation, dict) else observation
+def _plain(observation, space):
+    """What lies in that space: the observation, or the part of it that a mask lies beside."""
+    inside = "observation" in getattr(space, "spaces", ())
+    return observation["observation"] if isinstance(observation, dict) and not inside else observation

@@ -67,7 +67,7 @@ def records(results: Path) -> Records:
 def runs(folders: list[Path]) -> list[Run]:
     """Every run at or below the folders, in the order of their names.
 
-    Raises InputError for a folder without any, and, naming it, for a run that can't be read.
+    One that can't be read is among them, and says so. Raises InputError for a folder without any.
     """
     paths: list[Path] = []
     for folder in folders:
@@ -86,13 +86,11 @@ def curve_of(lines: list[dict]) -> Curve:
 
 
 def _run(folder: Path) -> Run:
-    record = read_json(folder / "experiment.json")
     try:
+        record = read_json(folder / "experiment.json")
         experiment = experiment_from(record)
     except InputError as error:
-        raise InputError(
-            f"can't read the run in {folder} ({error}): leave it out or train it again"
-        ) from error
+        return _unreadable(folder, error)
     evaluations = read_lines(folder / "evaluations.jsonl")
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else None
     means = np.array([np.mean(line["returns"], axis=1) for line in evaluations]).T  # [seeds, k]
@@ -110,6 +108,24 @@ def _run(folder: Path) -> Run:
         curve=(steps, means) if len(steps) else None,
         versions=record["versions"],
         device=record["device"],
+    )
+
+
+def _unreadable(folder, error) -> Run:
+    """A run whose experiment.json is broken or from another version."""
+    return Run(
+        folder=str(folder),
+        task="",
+        algorithm="",
+        command="",
+        status=f"can't be read: {error}",
+        finished=False,
+        score="",
+        mean=float("nan"),
+        data_mean=None,
+        curve=None,
+        versions={},
+        device="",
     )
 
 

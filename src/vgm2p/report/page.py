@@ -196,12 +196,15 @@ def _efficiency(costs, found) -> dict[str, Any]:
         return {}
     methods, base = costs["methods"], costs["methods"]["vgm2p"]
     update = {name: 1e3 * row["update"] for name, row in methods.items()}
-    decision = {name: 1e6 * row["one"] for name, row in methods.items()}
+    decision = {name: 1e6 * row["graph"] for name, row in methods.items()}
     agents = {n: [1e3 * x["update"] for x in rows] for n, rows in costs["agents"].items()}
     batches = {n: [1e3 * x for x in rows] for n, rows in costs["batches"].items()}
     notes = (
         (figures.costs(update, "ms per update"), "Training: milliseconds per update, same network sizes."),
-        (figures.costs(decision, "µs per decision"), "Acting: microseconds per decision of one team of six."),
+        (
+            figures.costs(decision, "µs per decision"),
+            "Acting: microseconds per decision of one agent's exported graph.",
+        ),
         (
             figures.growth(efficiency.SIZES, agents, "agents", "ms per update"),
             "Training as the number of agents grows.",
@@ -212,7 +215,11 @@ def _efficiency(costs, found) -> dict[str, Any]:
         ),
     )
     rows = [
-        {"method": name, **row, "times": {key: row[key] / base[key] for key in ("update", "one", "many")}}
+        {
+            "method": name,
+            **row,
+            "times": {key: row[key] / base[key] for key in ("update", "graph", "one", "many")},
+        }
         for name, row in methods.items()
     ]
     told = {"figures": notes, "rows": rows, "device": costs["device"], "methods": list(costs["agents"])}
@@ -243,6 +250,6 @@ def _origins(record, own) -> list[tuple[str, str, int]]:
     lines = [*record.table, *record.sensitivity, *record.ablations, *record.smax]
     lines += [record.efficiency] if record.efficiency else []
     told = [(line["device"], line["versions"]) for line in lines]
-    told += [(run.device, run.versions) for run in own]
+    told += [(run.device, run.versions) for run in own if run.versions]
     texts = [(device, ", ".join(f"{k} {v}" for k, v in versions.items())) for device, versions in told]
     return [(*text, texts.count(text)) for text in dict.fromkeys(texts)]
