@@ -66,7 +66,7 @@ def main(options: Options) -> None:
     rung = next(r for r in card["rungs"] if r["file"] == file)
     actor = ladder.load_actor(ladder.folder(where.body) / file)
     env, began = MujocoVec(where.body, ladder.COPIES), time.perf_counter()
-    ladder.roll_out(env, actor, options.transitions, rung["length"], 0)
+    ladder.roll_out(env, lambda: actor, options.transitions, rung["length"], 0)
     ours, theirs = options.transitions / (time.perf_counter() - began), gymnasium_speed(where.body)
     print(f"make: {ours:,.0f} transitions/s, Gymnasium alone {theirs:,.0f}: {ours / theirs:.1f} x")
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table, tactics
 from vgm2p.report.content import records
 
 ROOT = Path(__file__).parent.parent
@@ -13,6 +13,7 @@ PAGES = (ROOT / "docs/results.md", ROOT / "docs/battles.md")
 BLOCKS: dict[str, Callable[[], str]] = {
     "aims": lambda: aims.markdown(_aims()),
     "smax": lambda: smax.tables(RESULTS / "smax.jsonl"),
+    "tactics": lambda: tactics.tables(RESULTS / "tactics.jsonl"),
     "table": lambda: table.tables(RESULTS / "table.jsonl"),
     "sensitivity": lambda: sensitivity.tables(RESULTS / "sensitivity.jsonl"),
     "ablations": lambda: ablations.tables(RESULTS / "ablations.jsonl"),

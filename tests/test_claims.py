@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vgm2p.algorithms import BC, CONTINUOUS, Fit
-from vgm2p.claims import ablations, efficiency, sensitivity, table
+from vgm2p.claims import ablations, efficiency, sensitivity, table, tactics
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
 from vgm2p.claims.marl_eval import marl_eval
 from vgm2p.claims.presets import CPU, PAPER
@@ -269,6 +269,18 @@ def test_ablations_show_ours_and_what_has_not_run(tmp_path):
     text = ablations.tables(tmp_path / "record.jsonl")
     assert "|  | ours in all | 500 [500, 500] | 500 [500, 500] | 500 [500, 500] |" in text
     assert "| p = 1 | not run | not run | not run |" in text
+
+
+def test_tactics_are_battles_won_with_each_noise_and_what_robots_return(tmp_path):
+    won = {"noise=0.5": [1.9, 1.0], "noise=1.0": [0.9, 1.0]}
+    battle = line("smax/3m-mixed", "vgm2p", 0, 2.0) | {"name": "vgm2p, shared noise", "returns_with": won}
+    robot = line("twin/2ant-medium-replay", "bc", 0, 700.0) | {"name": "bc", "data_mean": 500.0}
+    lines = [battle | {"returns": [2.0, 1.8], "data_win_rate": 0.5}, robot]
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    text = tactics.tables(tmp_path / "record.jsonl")
+    for noise, share in (("0", 100), ("0.5", 50), ("1.0", 0)):
+        assert f"| 3m-mixed | {noise} | 50 | not run | not run | {share} | not run |" in text
+    assert "| 2ant-medium-replay | 500 | not run | not run | not run | 700 |" in text
 
 
 def test_worst_over_best_is_of_means_over_seeds_averaged_over_sets():

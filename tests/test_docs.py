@@ -14,7 +14,7 @@ import pytest
 
 from vgm2p.actions import Continuous
 from vgm2p.algorithms import VGM2P, Fit
-from vgm2p.claims import ablations, sensitivity, smax, table
+from vgm2p.claims import ablations, sensitivity, smax, table, tactics
 from vgm2p.claims.grid import read_record
 from vgm2p.cli import main, parse
 from vgm2p.runs import experiment_fields
@@ -22,7 +22,7 @@ from vgm2p.types import Spec
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-CLAIMS = (table, sensitivity, ablations, smax)
+CLAIMS = (table, sensitivity, ablations, smax, tactics)
 SMALLER = {
     "100000": "3000",
     "20000": "4000",

@@ -12,7 +12,7 @@ from vgm2p.behaviour.ppo import PPO, train
 from vgm2p.cli import main
 from vgm2p.data import store
 from vgm2p.envs.env import play
-from vgm2p.envs.smax import ALLY, ENEMY, SCENARIOS, STAY, SmaxVec
+from vgm2p.envs.smax import ALLY, ENEMY, SCENARIOS, STAY, Script, SmaxVec
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, load_policy, run
@@ -170,6 +170,20 @@ def test_the_logged_choices_of_a_twin_are_legal_and_its_card_tells_how_many_batt
 def test_battle_twins_are_the_same_bytes_for_the_same_seed(marines, data_home):
     first = store.read_json(data_home / marines / "card.json")["sha256"]
     assert twin.make(task(marines), transitions=600).card["sha256"] == first
+
+
+def test_the_script_fights_as_well_as_the_enemy_that_it_is():
+    env, script = SmaxVec("3m", 256), Script("3m", 256)
+    acting = lambda sight, step: script.act(sight, jax.random.fold_in(jax.random.key(0), step))  # noqa: E731
+    wins = play(env, acting, 5).wins
+    assert wins.mean() == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_mixed_log_is_half_the_policys_and_half_the_scripts(data_home, marines):
+    data, policys = twin.make(task("smax/3m-mixed"), transitions=600), task(marines).load_data()
+    np.testing.assert_array_equal(data.action[:300], policys.action[:300])
+    assert (data.action[-300:] != policys.action[-300:]).mean() > 0.2
+    assert data.card["tiers"] == ["medium", "script"]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -233,7 +233,9 @@ def _tasks(suite: str) -> dict[str, Task]:
 
 
 TWINS, BATTLES, GAMES = _tasks("twin"), _tasks("smax"), _tasks("toy")
-TASKS = TWINS | BATTLES | GAMES
+# Logs of two teams with different tactics: half the medium policy's, half the script's.
+MIXED = {task.id: task for task in (Task(name, "mixed") for name in ("3m", "8m", "2s3z"))}
+TASKS = TWINS | BATTLES | MIXED | GAMES
 
 
 def task(name: str) -> Task | Own:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,13 @@ def load_actor(path: Path) -> Actor:
     return Actor(net, arrays.get("log_std"), arrays["mean"], arrays["std"])
 
 
+class Player(Protocol):
+    """A team that acts: a policy, or a script that remembers what it did."""
+
+    def act(self, sight: Sight, key: PRNGKeyArray) -> Any:
+        """Actions [copies, n, a], or choices [copies, n]."""
+
+
 class Episode(NamedTuple):
     """One episode of L steps: what was shown L + 1 times, L actions and rewards, and how it ended."""
 
@@ -70,15 +77,16 @@ class Episode(NamedTuple):
 
 def roll_out(
     env: VecEnv,
-    actor: Actor,
+    start: Callable[[], Player],
     transitions: int,
     length: float,
     seed: int,
     tick: Callable[[int], Any] = lambda n: None,
 ) -> list[Episode]:
-    """Whole episodes of a noisy policy, in waves, until they hold at least `transitions` transitions.
+    """Whole episodes of a noisy team, in waves, until they hold at least `transitions` transitions.
 
-    Episodes are kept in the order of their start, so that short ones are not preferred. `length`, the
+    `start` gives the team that plays a wave. Episodes are kept in the order of their start, so that short
+    ones are not preferred. `length`, the
     expected length of an episode, only decides how many are started in a wave. `tick` is called with the
     number of transitions that each wave adds.
     """
@@ -88,7 +96,7 @@ def roll_out(
         count = min(env.copies, 1 + math.ceil((transitions - total) / length))
         key = jax.random.fold_in(jax.random.key(seed), wave)
         before = total
-        for episode in play_wave(env, actor, count, seed + wave * env.copies, key):
+        for episode in play_wave(env, start(), count, seed + wave * env.copies, key):
             if total >= transitions:
                 break
             log.append(episode)
@@ -98,7 +106,7 @@ def roll_out(
     return log
 
 
-def play_wave(env: VecEnv, actor: Actor, count: int, seed: int, key: PRNGKeyArray) -> list[Episode]:
+def play_wave(env: VecEnv, player: Player, count: int, seed: int, key: PRNGKeyArray) -> list[Episode]:
     """One episode in the first `count` copies."""
     sight, lengths = env.reset(seed), np.zeros(env.copies, int)
     env.running[count:] = False
@@ -108,7 +116,7 @@ def play_wave(env: VecEnv, actor: Actor, count: int, seed: int, key: PRNGKeyArra
     ended = np.zeros(env.copies, bool)
     while env.running.any():
         lengths += env.running
-        action = np.asarray(actor.act(sights[-1], jax.random.fold_in(key, len(actions))))
+        action = np.asarray(player.act(sights[-1], jax.random.fold_in(key, len(actions))))
         sight, reward, terminated, _ = env.step(action)
         ended |= terminated
         sights.append(_compact(sight))

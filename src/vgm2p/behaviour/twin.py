@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,8 @@ from vgm2p.envs import toy
 from vgm2p.errors import InputError
 from vgm2p.tasks import TIERS, Task
 
-UNION = ("medium", "expert")  # medium-expert holds exactly these two, in this order
+SCRIPT = "script"  # in place of a tier of the ladder: JaxMARL's scripted team
+UNIONS = {"medium-expert": ("medium", "expert"), "mixed": ("medium", SCRIPT)}  # in this order
 NOTES = {
     "twin": (
         "Behaviour acts with its Gaussian noise, unclipped: the simulator clamps torques to [-1, 1] but the "
@@ -47,11 +49,12 @@ def make(
     if task.suite == "toy":
         tick(transitions)
         return store.save(_carded(task, seed, toy.dataset(task.body, transitions, seed)), folder)
-    tiers = UNION if task.tier == "medium-expert" else (task.tier,)
+    tiers = UNIONS.get(task.tier, (task.tier,))
     episodes: list[Episode] = []
     for part in (Task(task.team, tier) for tier in tiers):
-        share = part.transitions / task.transitions if len(tiers) > 1 else 1.0
-        episodes += _roll(part, round(share * transitions), seed, threads, tick)
+        share = part.transitions / task.transitions if task.tier == "medium-expert" else 1 / len(tiers)
+        roll = _roll_script if part.tier == SCRIPT else _roll
+        episodes += roll(part, round(share * transitions), seed, threads, tick)
     return store.save(_dataset(task, seed, tiers, episodes), folder)
 
 
@@ -98,13 +101,25 @@ def _roll(task, transitions, seed, threads, tick) -> list[Episode]:
     weight = {file: share * lengths[file] for file, share in shares.items()}
     env, episodes = task.make_env(ladder.COPIES, threads), []
     for file, part in weight.items():
-        actor = ladder.load_actor(ladder.folder(task.body) / file)
+        path = ladder.folder(task.body) / file
         wanted = round(transitions * part / sum(weight.values()))
         tiers = TIERS["smax"] + TIERS["smacv2"] if task.is_battle else TIERS["twin"]
         first = _first_seed(seed, tiers.index(task.tier), int(file[:2]))
-        episodes += ladder.roll_out(env, actor, wanted, lengths[file], first, tick)
+        episodes += ladder.roll_out(env, partial(ladder.load_actor, path), wanted, lengths[file], first, tick)
     env.close()
     return episodes
+
+
+def _roll_script(task, transitions, seed, threads, tick) -> list[Episode]:
+    """Battles that JaxMARL's script fights on our side."""
+    from vgm2p.envs.smax import Script, SmaxVec
+
+    env = SmaxVec(task.body, ladder.COPIES)
+    first, length = (
+        _first_seed(seed, TIERS["smax"].index("medium"), 99),
+        env.horizon / 4,
+    )  # no rung has that number
+    return ladder.roll_out(env, lambda: Script(task.body, ladder.COPIES), transitions, length, first, tick)
 
 
 def _first_seed(seed, tier, rung):

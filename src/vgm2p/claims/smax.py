@@ -33,7 +33,12 @@ def win_rate(returns: Float[ndarray, " e"]) -> float:
 
 def experiment(name: str, method: str) -> Experiment:
     """The training of a method on a set of battles."""
-    return replace(ONCE.run(name, method), updates=UPDATES, eval_every=UPDATES, eval_episodes=EPISODES)
+    return fought(ONCE.run(name, method))
+
+
+def fought(experiment: Experiment) -> Experiment:
+    """As long a training, and as many battles, as this claim has."""
+    return replace(experiment, updates=UPDATES, eval_every=UPDATES, eval_episodes=EPISODES)
 
 
 def cells() -> list[Cell]:

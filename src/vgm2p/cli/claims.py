@@ -25,10 +25,12 @@ class Claims:
 
     smax: eight methods on the fourteen sets of battles, by battles won; hours.
 
+    tactics: labels and noise of the team or of each agent, on logs of several teams; two hours.
+
     Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
     """
 
-    claim: Positional[Literal["table", "sensitivity", "ablations", "efficiency", "smax"]]
+    claim: Positional[Literal["table", "sensitivity", "ablations", "efficiency", "smax", "tactics"]]
     """Which claim."""
     preset: Literal["cpu", "paper"] = "cpu"
     """Of the table: two cores' networks and updates, or the papers' (needs an accelerator)."""
@@ -45,7 +47,7 @@ class Claims:
 
     def run(self) -> None:
         """Run the grid with a bar, then print the tables."""
-        from vgm2p.claims import ablations, efficiency, sensitivity, smax, table
+        from vgm2p.claims import ablations, efficiency, sensitivity, smax, table, tactics
         from vgm2p.claims.grid import read_record
         from vgm2p.claims.marl_eval import ENVIRONMENT, marl_eval
 
@@ -53,7 +55,7 @@ class Claims:
             raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
         name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
         record = self.record or Path(f"results/{name}.{'json' if self.claim == 'efficiency' else 'jsonl'}")
-        modules = (table, sensitivity, ablations, efficiency, smax)
+        modules = (table, sensitivity, ablations, efficiency, smax, tactics)
         claim: Any = next(module for module in modules if module.__name__.endswith(self.claim))
         failures = [] if self.table_only else self._measure(claim, self.runs or Path("runs") / name, record)
         if not record.exists():

@@ -16,7 +16,7 @@ from vgm2p.cli.screen import out, progress_bar, returns_text
 from vgm2p.data.store import home, read_json
 from vgm2p.errors import InputError
 from vgm2p.hub import OG_MARL, fetch
-from vgm2p.tasks import BATTLES, GAMES, TASKS, TEAMS, TWINS, nearest_published, owned, tabled, task
+from vgm2p.tasks import BATTLES, GAMES, MIXED, TASKS, TEAMS, TWINS, nearest_published, owned, tabled, task
 
 TaskName = Annotated[Positional[str], arg(metavar="TASK")]
 
@@ -65,7 +65,7 @@ class DataMake:
 
     def run(self) -> None:
         """Make each, with a bar."""
-        suites = {"all": TASKS, "twin": TWINS, "smax": BATTLES, "toy": GAMES}
+        suites = {"all": TASKS, "twin": TWINS, "smax": BATTLES | MIXED, "toy": GAMES}
         names = [name for word in self.tasks for name in suites.get(word, [word])]
         if not names:
             raise InputError("name the datasets to make, or `twin`, `smax`, `toy` or `all`")

@@ -23,6 +23,10 @@ from vgm2p.types import Sight
 _unheard = io.StringIO()
 with patch.multiple(sys, stdout=_unheard, __stdout__=_unheard):  # JaxMARL prints on import, and sets stdout
     from jaxmarl.environments.smax import HeuristicEnemySMAX, map_name_to_scenario
+    from jaxmarl.environments.smax.heuristic_enemy import (
+        create_heuristic_policy,
+        get_heuristic_policy_initial_state,
+    )
     from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
 SCENARIOS = tuple(MAP_NAME_TO_SCENARIO)
@@ -122,6 +126,28 @@ class SmaxVec:
         """Nothing to free."""
 
 
+class Script:
+    """JaxMARL's scripted team on our side; it remembers, so one plays one episode in each copy.
+
+    A unit shoots the nearest enemy in range until that one falls; without one it walks towards an enemy that
+    it sees, or through the centre of the field.
+    """
+
+    def __init__(self, scenario: str, copies: int):
+        self._rules = _rules(scenario)
+        shape = (copies, self._rules.env.num_agents)
+        fresh = get_heuristic_policy_initial_state()
+        self._memory = jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *jnp.shape(x))), fresh)
+
+    def act(self, sight: Sight, key: PRNGKeyArray) -> Int[ndarray, "copies n"]:
+        """Each unit's choice from what it sees; the dead stay."""
+        assert sight.legal is not None  # battles always tell
+        keys = jax.random.split(key, sight.legal.shape[:2])
+        chosen, self._memory = self._rules.script(keys, self._memory, jnp.asarray(sight.obs, jnp.float32))
+        legal = np.take_along_axis(sight.legal, np.asarray(chosen)[..., None], -1)[..., 0]
+        return np.where(legal, chosen, STAY)
+
+
 def _target(env, unit: int, attack: int) -> int | None:
     """The unit that a choice shoots at; each side counts the other's units from its own."""
     if attack <= STAY:
@@ -138,6 +164,7 @@ class _Rules(NamedTuple):
     choose: Any
     show: Any
     step: Any
+    script: Any
 
 
 @cache
@@ -178,4 +205,5 @@ def _rules(scenario: str) -> _Rules:
     def choose(where, new, old):
         return jax.tree.map(lambda x, y: jnp.where(where, x, y), new, old)
 
-    return _Rules(env, *(jax.jit(jax.vmap(f)) for f in (begin, choose, show, step)))
+    script = jax.vmap(create_heuristic_policy(env, team=0))  # over agents
+    return _Rules(env, *(jax.jit(jax.vmap(f)) for f in (begin, choose, show, step, script)))
