@@ -256,11 +256,18 @@ def test_each_swept_value_reaches_the_algorithm():
 
 
 def test_every_ablation_changes_one_thing_on_every_set():
-    for name in sensitivity.SETS:
-        ours, *others = [c.experiment.algorithm for c in ablations.cells() if c.experiment.task == name]
+    for name in (*sensitivity.SETS, *ablations.BATTLES):
+        ours, *others = [c.experiment for c in ablations.cells() if c.experiment.task == name]
         assert len(set(others)) == len(others)
         for other in others:
-            assert len([f for f in fields(ours) if getattr(ours, f.name) != getattr(other, f.name)]) == 1
+            inside = changed(ours.algorithm, other.algorithm)
+            assert (changed(ours, other) == ["algorithm"] and len(inside) == 1) or len(
+                changed(ours, other)
+            ) == 1
+
+
+def changed(one, other):
+    return [f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)]
 
 
 def test_ablations_show_ours_and_what_has_not_run(tmp_path):

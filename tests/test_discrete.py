@@ -110,6 +110,14 @@ def test_a_settled_code_is_the_choice_that_would_be_executed_and_lets_gradients_
     np.testing.assert_allclose(gradient, [[1.0, 2.0, 3.0]])
 
 
+def test_codes_of_another_size_are_the_same_choices():
+    codec, small = Discrete(3), Discrete(3, size=0.3)
+    choice, logits = jnp.array([[2, 0]]), jnp.array([[[1.0, 0.0, 2.0], [0.0, 3.0, 1.0]]])
+    np.testing.assert_allclose(small.encode(choice), 0.3 * codec.encode(choice), rtol=1e-6)
+    np.testing.assert_allclose(small.expected(logits, None), 0.3 * codec.expected(logits, None), rtol=1e-6)
+    np.testing.assert_array_equal(small.decode(small.encode(choice), None), choice)
+
+
 def test_likelihoods_count_legal_choices_only(skirmish):
     _, _, batch = setup(BC(), skirmish)
     found = log_probability(jnp.zeros((*batch.action.shape[:-1], 4)), batch)

@@ -46,14 +46,15 @@ class Continuous:
 
 @dataclass(frozen=True)
 class Discrete:
-    """One of `dim` choices, coded as +1 at the choice and -1 elsewhere."""
+    """One of `dim` choices, coded as +`size` at the choice and -`size` elsewhere."""
 
     dim: int
+    size: float = 1.0
     discrete: Literal[True] = True
 
     def encode(self, action: Int[Array, "*b"]) -> Float[Array, "*b a"]:
         """The code of a choice."""
-        return 2.0 * (action[..., None] == jnp.arange(self.dim)) - 1.0
+        return self.size * (2.0 * (action[..., None] == jnp.arange(self.dim)) - 1.0)
 
     def decode(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Int[Array, "*b"]:
         """The legal choice whose code is nearest: the largest entry among the legal ones."""
@@ -65,7 +66,7 @@ class Discrete:
         A flow's network estimates a mean of codes. Each is an average of codes of legal choices, so its
         probabilities say all, and need not learn from each observation what is legal.
         """
-        return 2.0 * jax.nn.softmax(masked(out, legal)) - 1.0
+        return self.size * (2.0 * jax.nn.softmax(masked(out, legal)) - 1.0)
 
     def settle(self, code: Float[Array, "*b a"], legal: Bool[Array, "*b a"] | None) -> Float[Array, "*b a"]:
         """The code of the choice that would be executed, for critics; gradients pass straight through."""

@@ -29,7 +29,7 @@ from safetensors.numpy import save_file
 from tyro.conf import Positional, arg
 
 from vgm2p import values
-from vgm2p.actions import Continuous, Discrete
+from vgm2p.actions import Codec, Continuous, Discrete
 from vgm2p.algorithms import ALGORITHMS
 from vgm2p.algorithms.algorithm import Algorithm, Fit
 from vgm2p.data.card import versions
@@ -76,6 +76,8 @@ class Experiment:
     """Updates between lines of metrics."""
     regress: Literal["raw", "clipped"] = "raw"
     """Learn the logged actions as they are, or clipped to [-1, 1] as the motors saw them."""
+    codes: float = 1.0
+    """Size of the entries of choices' codes, plus and minus; flows add noise of size 1 to them."""
     standardise: Standardise = "dataset"
     """Scale observations with the data's statistics, or OMIGA's way, each by itself."""
     history: int = 1
@@ -92,6 +94,8 @@ class Experiment:
         for name in counts:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} {value} must be at least 1")
+        if not self.codes > 0:
+            raise InputError(f"codes {self.codes} must be above 0")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"seeds {list(self.seeds)}: name at least one, and none twice")
         check_noise(getattr(self.algorithm, "noise", 0.0))
@@ -286,7 +290,9 @@ def device() -> str:
 def _spec(experiment, view, discrete, action_dim, horizon) -> Spec:
     """The sizes of an experiment's networks."""
     agents = tuple(f"agent_{i}" for i in range(view.n))
-    actions = Discrete(action_dim) if discrete else Continuous(action_dim, experiment.regress)
+    actions: Codec = Discrete(action_dim, experiment.codes)
+    if not discrete:
+        actions = Continuous(action_dim, experiment.regress)
     return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, horizon, experiment.updates)
 
 

@@ -1,6 +1,7 @@
 """Choices of ours in VGM²P beside what else could have been chosen, on one set per team size (6, 3, 2).
 
-docs/method.md states each choice; this is what backs it.
+What concerns agents that choose and see a part is asked on three sets of battles. docs/method.md states each
+choice; this is what backs it.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from vgm2p.algorithms.algorithm import Fit
+from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, read_record
 from vgm2p.claims.presets import ONCE, VALUES
 from vgm2p.claims.sensitivity import SETS
+from vgm2p.claims.words import Words, short
 from vgm2p.flows import MeanFlow
 from vgm2p.stats import mean_and_interval
 from vgm2p.tasks import task
@@ -81,34 +84,57 @@ CHOICES: dict[str, dict[str, Fields]] = {
 }
 
 
+BATTLES = ("smax/3m-medium", "smax/2s3z-poor", "smax/smacv2_5_units-replay")
+OF_BATTLES: dict[str, dict[str, dict[str, Any]]] = {  # choice of ours: what instead: fields of the experiment
+    "history: what is seen now": {"the last two": {"history": 2}, "the last four": {"history": 4}},
+    "codes of choices: 1 and -1": {"0.3 and -0.3": {"codes": 0.3}, "3 and -3": {"codes": 3.0}},
+}
+
+
 def cells() -> list[Cell]:
     """Our choices and each alternative, on every set."""
-    found = []
-    for name in SETS:
-        found.append(Cell(OURS, ONCE.run(name, "vgm2p"), ()))
-        for alternatives in CHOICES.values():
-            for told, fields in alternatives.items():
-                experiment = ONCE.run(name, "vgm2p", **fields(task(name).team))
-                found.append(Cell(f"vgm2p, {told}", experiment, ()))
-    return found
+    return [cell for name in SETS for cell in _of_robots(name)] + [
+        cell for name in BATTLES for cell in _of_fighters(name)
+    ]
 
 
-def rows(lines: list[dict]) -> list[tuple[str, ...]]:
-    """(choice of ours, what instead, mean return and interval on each set); ours in all come first."""
-    found = [("", "ours in all", *(_text(lines, name, OURS) for name in SETS))]
-    for choice, alternatives in CHOICES.items():
-        for told in alternatives:
-            found.append((choice, told, *(_text(lines, name, f"vgm2p, {told}") for name in SETS)))
-    return found
+def _of_robots(name) -> list[Cell]:
+    changes = {told: make(task(name).team) for others in CHOICES.values() for told, make in others.items()}
+    ours = {OURS: ONCE.run(name, "vgm2p")}
+    others = {f"vgm2p, {told}": ONCE.run(name, "vgm2p", **fields) for told, fields in changes.items()}
+    return [Cell(cell, experiment, ()) for cell, experiment in (ours | others).items()]
+
+
+def _of_fighters(name) -> list[Cell]:
+    changes = {told: fields for others in OF_BATTLES.values() for told, fields in others.items()}
+    ours = smax.experiment(name, "vgm2p")
+    others = {f"vgm2p, {told}": replace(ours, **fields) for told, fields in changes.items()}
+    return [Cell(cell, experiment, smax.NOISES) for cell, experiment in ({OURS: ours} | others).items()]
+
+
+def shown(lines: list[dict]) -> list[Words]:
+    """For each choice the score and interval of ours and of each alternative: returns, and battles won."""
+    tables = (("Mean return", SETS, CHOICES), ("Battles won without noise, in percent", BATTLES, OF_BATTLES))
+    return [
+        Words(caption, ("choice", "instead", *map(short, sets)), _rows(lines, sets, choices))
+        for caption, sets, choices in tables
+    ]
 
 
 def tables(record: Path) -> str:
-    """Markdown: for each choice the mean return and interval of ours and of each alternative, by set."""
-    heads = ["choice", "instead", *(name.removeprefix("twin/") for name in SETS)]
-    lines = [heads, ["---"] * len(heads), *rows(read_record(record))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """The same in Markdown."""
+    return "\n\n".join(table.markdown() for table in shown(read_record(record)))
+
+
+def _rows(lines, sets, choices) -> list[tuple[str, ...]]:
+    found = [("", "ours in all", *(_text(lines, name, OURS) for name in sets))]
+    for choice, alternatives in choices.items():
+        for told in alternatives:
+            found.append((choice, told, *(_text(lines, name, f"vgm2p, {told}") for name in sets)))
+    return found
 
 
 def _text(lines, name, cell) -> str:
-    seeds = [np.mean(x["returns"]) for x in lines if (x["task"], x["name"]) == (name, cell)]
-    return mean_and_interval(np.array(seeds))
+    score, scale = (smax.win_rate, 100) if name in BATTLES else (np.mean, 1)
+    seeds = [score(x["returns"]) for x in lines if (x["task"], x["name"]) == (name, cell)]
+    return mean_and_interval(scale * np.array(seeds))

@@ -13,6 +13,7 @@ import numpy as np
 from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, label, read_record
 from vgm2p.claims.presets import ONCE
+from vgm2p.claims.words import Words, short
 from vgm2p.runs import Experiment
 from vgm2p.stats import mean_and_interval
 from vgm2p.tasks import MIXED
@@ -41,27 +42,23 @@ def _experiment(where, name) -> Experiment:
     return smax.fought(experiment) if where in MIXED else experiment
 
 
-def tables(record: Path) -> str:
-    """Markdown: battles won, in percent, by set and noise; what robots return; data's own beside them."""
-    lines = read_record(record)
+def shown(lines: list[dict]) -> list[Words]:
+    """Battles won, in percent, by set and noise; what robots return; the data's own beside them."""
     battles = [
-        [
-            where.removeprefix("smax/"),
-            label(options).removeprefix("noise=") or "0",
-            *_row(lines, where, label(options)),
-        ]
+        (short(where), label(options).removeprefix("noise=") or "0", *_row(lines, where, label(options)))
         for where in MIXED
         for options in ((), *smax.NOISES)
     ]
-    robots = [[where.removeprefix("twin/"), *_row(lines, where)] for where in ROBOTS]
-    return "\n\n".join(
-        [
-            "Battles won, in percent:",
-            _markdown(["set", "noise", "data", *METHODS], battles),
-            "Returns, noise 0.5:",
-            _markdown(["set", "data", *METHODS], robots),
-        ]
-    )
+    robots = [(short(where), *_row(lines, where)) for where in ROBOTS]
+    return [
+        Words("Battles won, in percent", ("set", "noise", "data", *METHODS), battles),
+        Words("Mean return, noise 0.5", ("set", "data", *METHODS), robots),
+    ]
+
+
+def tables(record: Path) -> str:
+    """The same in Markdown."""
+    return "\n\n".join(table.markdown() for table in shown(read_record(record)))
 
 
 def _row(lines, where, options="") -> list[str]:
@@ -76,7 +73,3 @@ def _row(lines, where, options="") -> list[str]:
         f"{100 * x['data_win_rate']:.0f}" if where in MIXED else f"{x['data_mean']:.0f}" for x in there[:1]
     ]
     return [*(data or ["not run"]), *texts]
-
-
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows])

@@ -19,7 +19,8 @@ class Claims:
 
     sensitivity: four coefficients of VGM²P and its rivals' own, over thirtyfold ranges; hours.
 
-    ablations: choices of ours beside what else could have been chosen, on three sets; hours.
+    ablations: choices of ours beside what else could have been chosen, on three sets and three of battles;
+    hours.
 
     efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
 

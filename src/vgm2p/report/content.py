@@ -28,6 +28,7 @@ class Records:
     table: list[dict]
     sensitivity: list[dict]
     ablations: list[dict]
+    tactics: list[dict]
     smax: list[dict]
     efficiency: dict[str, Any]
     clips: dict[str, bytes]
@@ -58,6 +59,7 @@ def records(results: Path) -> Records:
         table=read_record(results / "table.jsonl"),
         sensitivity=read_record(results / "sensitivity.jsonl"),
         ablations=read_record(results / "ablations.jsonl"),
+        tactics=read_record(results / "tactics.jsonl"),
         smax=read_record(results / "smax.jsonl"),
         efficiency=read_json(efficiency) if efficiency.exists() else {},
         clips={path.stem: path.read_bytes() for path in sorted((results / "clips").glob("*.mp4"))},

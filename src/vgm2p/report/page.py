@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vgm2p.algorithms import CONTINUOUS
-from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table
+from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table, tactics
 from vgm2p.claims.table import FOUR, MAIN, Results
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
@@ -57,8 +57,8 @@ def render(record: Records, own: list[Run]) -> str:
         curves=_curves(found),
         sweeps=_sweeps(record.sensitivity),
         efficiency=_efficiency(record.efficiency, found),
-        ablations=ablations.rows(record.ablations) if record.ablations else [],
-        ablation_sets=[name.removeprefix("twin/") for name in sensitivity.SETS],
+        ablations=ablations.shown(record.ablations) if record.ablations else [],
+        tactics=tactics.shown(record.tactics) if record.tactics else [],
         clips=_clips(record.clips),
         cells=_cells(found) + _cells(battles, scale=100),
         missing=_missing(table.cells(), found) + _missing(smax.cells(), battles),
@@ -247,7 +247,7 @@ def _cells(found, scale=1) -> list[dict[str, Any]]:
 
 def _origins(record, own) -> list[tuple[str, str, int]]:
     """(device, versions in words, how many training seeds or runs) of everything on the page."""
-    lines = [*record.table, *record.sensitivity, *record.ablations, *record.smax]
+    lines = [*record.table, *record.sensitivity, *record.ablations, *record.smax, *record.tactics]
     lines += [record.efficiency] if record.efficiency else []
     told = [(line["device"], line["versions"]) for line in lines]
     told += [(run.device, run.versions) for run in own if run.versions]
