@@ -156,7 +156,10 @@ class Own:
     @property
     def team(self) -> str:
         """The team of the table in whose environment it is scored; "" if it is another."""
-        return (self.card.get("env") or {}).get("team", "")
+        name = (self.card.get("env") or {}).get("team", "")
+        if name and name not in TEAMS:
+            raise unknown(f"team on the card of {self.id}", name, TEAMS)
+        return name
 
     @property
     def body(self) -> str:
