@@ -226,6 +226,7 @@ def test_the_flows_network_answers_in_actions(t):
     np.testing.assert_allclose(found, u.net(inputs), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_jump_and_ten_both_sample_a_learned_gaussian():
     algorithm = MeanFlowBC(fit=Fit(hidden=(64, 64), slow_rate=0.01), noise=1.0)
     spec, view, params, _ = trained(algorithm, additive(), 2500)
@@ -298,6 +299,7 @@ def test_a_flow_guided_at_execution_is_trained_without_guidance():
     np.testing.assert_array_equal(seen["target"], seen["sample"].v)
 
 
+@pytest.mark.slow
 def test_guidance_at_execution_moves_a_many_step_flow_beyond_the_good():
     algorithm = CFGRLFlow(**VALUED)
     spec, view, params, _ = trained(algorithm, additive(), 1500)
@@ -308,6 +310,7 @@ def test_guidance_at_execution_moves_a_many_step_flow_beyond_the_good():
     assert strong > weak + 0.05
 
 
+@pytest.mark.slow
 def test_advantage_weights_are_exponential_capped_and_greedier_when_cold():
     data, means = additive(), []
     for temperature in (10.0, 0.5):
@@ -336,6 +339,7 @@ def test_omiga_weights_each_agents_likelihood_by_its_share_of_the_advantage():
     assert float(jnp.abs(found[:, 0] - found[:, 1]).max()) > 0
 
 
+@pytest.mark.slow
 def test_omiga_moves_towards_good_actions_when_cold_and_clones_when_hot():
     means = []
     for alpha in (10.0, 0.003):
@@ -352,6 +356,7 @@ def centre_of(algorithm, updates=1500):
     return float(actions_of(algorithm, spec, view, params).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("near", "far"),
     [
@@ -367,6 +372,7 @@ def test_a_rivals_coefficient_leads_from_cloning_to_climbing_its_critic(near, fa
     assert centre_of(far, 500) > 0.2
 
 
+@pytest.mark.slow
 def test_a_conservative_critic_keeps_a_climbing_policy_off_actions_that_nobody_took():
     """Logged actions lie within about 0.9: a policy that only climbs goes to 1, a conservative one stays."""
     climbing, cautious = (replace(small(CQL), discount=0.0, weight=weight) for weight in (0.0, 1.0))
@@ -479,6 +485,7 @@ def test_rows_are_picked_anywhere_for_an_agent_without_good_ones():
     assert (index[:, 1] == 7).all()
 
 
+@pytest.mark.slow
 def test_strength_chosen_at_execution_works_from_one_network():
     """Trained for every w in [1, 5]: the same parameters shift further when more is asked."""
     algorithm = VGM2P(guidance_max=5.0, warmup=100, **VALUED)

@@ -31,7 +31,7 @@ SMALLER = {
     "--updates 1000": "--updates 20",
     "--window 10000": "--window 2000",
     "5000": "20",
-    "5_000": "20",
+    "5_000": "20, eval_episodes=1",
     "episodes=32": "episodes=1",
     "--out runs/spread": "--out runs/spread --updates 20 --episodes 60",
 }
@@ -154,6 +154,7 @@ def test_the_numpy_decision_of_the_benchmark_is_the_policys(steps):
     np.testing.assert_allclose(found, algorithm.act(spec, params, obs, key), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_benchmarks_have_help():
     for script in sorted((ROOT / "benchmarks").glob("*.py")):
         out = subprocess.run([sys.executable, script, "--help"], capture_output=True, env=os.environ)
