@@ -153,7 +153,7 @@ def test_a_model_card_tells_score_data_and_licence(hopper, tmp_path):
     text = (tmp_path / "out/README.md").read_text()
     assert "licence: apache-2.0" in text.lower().replace("license", "licence")
     assert f"{data.returns.mean():.4g} ±" in text
-    assert f"Trained for {model['updates']} updates; command: `vgm2p train {hopper}" in text
+    assert f"Training: {model['updates']} updates; command: `vgm2p train {hopper}" in text
     with pytest.raises(InputError, match="no training seed 7: it has 0, 1"):
         export(tmp_path / "run", tmp_path / "out", seed=7)
 

@@ -427,6 +427,9 @@ def test_broken_folders_are_told(data_home, tmp_path):
     )
     refuses("unknown column 'rewards': did you mean reward", rewards=saved(np.zeros(12)))
     refuses("'action' has shape .* and there are 2 agents", action=saved(np.zeros((12, 3))))
+    (tmp_path / "plain/layout.json").write_text('{"agents": 2, "ends": "rows"}')
+    with pytest.raises(InputError, match="'ends' is 'rows'; end flags are on the step or"):
+        import_data("folder", str(tmp_path / "plain"), "own/broken")
     (tmp_path / "plain/layout.json").unlink()
     with pytest.raises(InputError, match="does not tell how many agents"):
         import_data("folder", str(tmp_path / "plain"), "own/broken")

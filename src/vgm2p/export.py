@@ -271,6 +271,7 @@ def _readme(model) -> str:
         for name, x in model["agents"].items()
     )
     licence = data.get("licence", "not stated")
+    updates = f"{model['updates']:,} updates" if model["updates"] else "a run that has not ended"
     steps, units = model["history"], model["action_units"]
     remembered = (
         "" if steps == 1 else f", its last {steps} steps side by side, the newest first, zeros before"
@@ -289,7 +290,7 @@ Made with vgm2p {model["versions"]["vgm2p"]}; training seed {model["seed"]} of t
 - Return: {told}. The data's episodes: {data["return_mean"]:.4g} ± {data["return_std"]:.4g}.
 - Data: {data["id"]}, {data["transitions"]:,} transitions; {data.get("source", "source not stated")}.
   Licence: {licence}. sha256 {data.get("sha256", "not stated")}.
-- Trained for {model["updates"] or "an unfinished run of"} updates; command: `{model["command"]}`
+- Training: {updates}; command: `{model["command"]}`
 - Settings that differ from the defaults: {json.dumps(model["fields"]) if model["fields"] else "none"}.
 
 | agent | file | inputs | furthest from the policy |

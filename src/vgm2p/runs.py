@@ -47,7 +47,7 @@ from vgm2p.types import Episodes, Spec
 from vgm2p.view import Standardise, TeamView
 
 CHECKPOINT_SECONDS = 60
-CHOICES = tyro.extras.subcommand_type_from_defaults(  # the command line's, each explained by its class
+_CHOICES = tyro.extras.subcommand_type_from_defaults(  # the command line's, each explained by its class
     {name: kind() for name, kind in ALGORITHMS.items()},
     descriptions={name: kind.__doc__ or "" for name, kind in ALGORITHMS.items()},
 )
@@ -60,7 +60,7 @@ class Experiment:
 
     task: Annotated[Positional[str], arg(metavar="TASK")]
     """The task, such as twin/3hopper-medium (`vgm2p data list` shows all)."""
-    algorithm: Annotated[Algorithm, arg(name="", constructor=CHOICES)]
+    algorithm: Annotated[Algorithm, arg(name="", constructor=_CHOICES)]
     """The algorithm and its hyper-parameters (`vgm2p train TASK vgm2p --help`)."""
     updates: int = 10_000
     """Gradient updates per seed, over which the learning rate falls to zero."""

@@ -86,9 +86,8 @@ def roll_out(
     """Whole episodes of a noisy team, in waves, until they hold at least `transitions` transitions.
 
     `start` gives the team that plays a wave. Episodes are kept in the order of their start, so that short
-    ones are not preferred. `length`, the
-    expected length of an episode, only decides how many are started in a wave. `tick` is called with the
-    number of transitions that each wave adds.
+    ones are not preferred. `length`, the expected length of an episode, only decides how many are started in
+    a wave. `tick` is called with the number of transitions that each wave adds.
     """
     log: list[Episode] = []
     total, wave = 0, 0

@@ -111,15 +111,14 @@ def _roll(task, transitions, seed, threads, tick) -> list[Episode]:
 
 
 def _roll_script(task, transitions, seed, threads, tick) -> list[Episode]:
-    """Battles that JaxMARL's script fights on our side."""
-    from vgm2p.envs.smax import Script, SmaxVec
+    """Battles that JaxMARL's script fights on our side; rolled out as `_roll` does."""
+    from vgm2p.envs.smax import Script
 
-    env = SmaxVec(task.body, ladder.COPIES)
-    first, length = (
-        _first_seed(seed, TIERS["smax"].index("medium"), 99),
-        env.horizon / 4,
-    )  # no rung has that number
-    return ladder.roll_out(env, lambda: Script(task.body, ladder.COPIES), transitions, length, first, tick)
+    env, start = task.make_env(ladder.COPIES, threads), partial(Script, task.body, ladder.COPIES)
+    first = _first_seed(seed, TIERS["smax"].index("medium"), rung=99)  # no checkpoint has that number
+    episodes = ladder.roll_out(env, start, transitions, env.horizon / 4, first, tick)
+    env.close()
+    return episodes
 
 
 def _first_seed(seed, tier, rung):

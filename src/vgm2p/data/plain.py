@@ -20,7 +20,7 @@ Nothing is unpickled: arrays of objects are refused.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -47,6 +47,8 @@ def read(
         raise InputError(f"{path} is no folder: name one that holds <name>.npy or *.parquet files")
     layout = {"ends": "step"} | (read_json(path / LAYOUT) if (path / LAYOUT).exists() else {})
     ends, agents = ends or layout["ends"], agents or layout.get("agents")
+    if ends not in get_args(Ends):
+        raise InputError(f"{path / LAYOUT}: 'ends' is {ends!r}; end flags are on the step or on an extra row")
     if not agents:
         raise InputError(f"{path} does not tell how many agents there are: say it with --agents")
     arrays, tables = sorted(path.glob("*.npy")), sorted(path.glob("*.parquet"), key=_in_order)
