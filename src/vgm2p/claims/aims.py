@@ -57,24 +57,25 @@ def of_sensitivity(lines: list[dict]) -> list[Aim]:
 
 def of_efficiency(methods: dict[str, dict[str, float]]) -> list[Aim]:
     """The aims about time, as ratios within one record."""
-    texts = (
-        "A decision of an agent's exported graph is at least 10 times faster than diffusion's with 15 steps",
-        "A decision of an agent's exported graph takes at most 1.2 times as long as a Gaussian policy's",
-        "An update takes at most 1.5 times as long as flow_bc's",
-    )
+    acting = {"one": "One team's decision in JAX", "graph": "A decision of one agent's exported graph"}
+    faster = {
+        x: f"{who} is at least 10 times faster than diffusion's with 15 steps" for x, who in acting.items()
+    }
+    equal = {x: f"{who} takes at most 1.2 times as long as a Gaussian policy's" for x, who in acting.items()}
+    update = "An update takes at most 1.5 times as long as flow_bc's"
     if not methods:
-        return [Aim(text, None, "not run") for text in texts]
-    ours = methods["vgm2p"]
-    diffusion, one, many = (methods["diffusion_bc, 15 steps"][x] / ours[x] for x in ("graph", "one", "many"))
-    gaussian, team = (ours[x] / methods["bc"][x] for x in ("graph", "one"))
-    update = ours["update"] / methods["flow_bc"]["update"]
-    return [
-        Aim(
-            texts[0], diffusion >= 10, f"{diffusion:.1f} times; {one:.1f} in JAX, {many:.1f} for {MANY} teams"
-        ),
-        Aim(texts[1], gaussian <= 1.2, f"{gaussian:.2f} times; {team:.2f} in JAX"),
-        Aim(texts[2], update <= 1.5, f"{update:.2f} times"),
-    ]
+        return [Aim(text, None, "not run") for text in (*faster.values(), *equal.values(), update)]
+    ours, diffusion = methods["vgm2p"], methods["diffusion_bc, 15 steps"]
+    many = f"; {diffusion['many'] / ours['many']:.1f} for {MANY} teams at once"
+    found = []
+    for x, text in faster.items():
+        ratio = diffusion[x] / ours[x]
+        found.append(Aim(text, ratio >= 10, f"{ratio:.1f} times{many if x == 'one' else ''}"))
+    for x, text in equal.items():
+        ratio = ours[x] / methods["bc"][x]
+        found.append(Aim(text, ratio <= 1.2, f"{ratio:.2f} times"))
+    ratio = ours["update"] / methods["flow_bc"]["update"]
+    return [*found, Aim(update, ratio <= 1.5, f"{ratio:.2f} times")]
 
 
 def of_battles(found: Results) -> Aim:
