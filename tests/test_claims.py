@@ -14,6 +14,7 @@ from vgm2p.claims import ablations, efficiency, sensitivity, table, tactics
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
 from vgm2p.claims.marl_eval import marl_eval
 from vgm2p.claims.presets import CPU, PAPER
+from vgm2p.data.store import write_lines
 from vgm2p.envs.env import play
 from vgm2p.nets import MLP
 from vgm2p.runs import Experiment
@@ -142,6 +143,21 @@ def test_other_noise_is_scored_where_a_method_has_noise_and_changes_nothing_wher
     assert found.seeds("twin/3hopper-medium", "bc", "noise=0.0").tolist() == [710.0, 710.0]
     assert found.seeds("twin/3hopper-medium", "bc", "noise=1.0").tolist() == []
     assert found.seeds("twin/3hopper-medium", "cql", "noise=0.0").tolist() == [500.0]
+
+
+def test_methods_are_also_compared_at_the_noise_that_suits_each_best(tmp_path):
+    def runs(method, none, some):
+        both = {"returns_with": {"noise=0.0": [none], "noise=1.0": [0.0]}}
+        return [line(name, method, seed, some) | both for name in TWINS for seed in (0, 1)]
+
+    write_lines(tmp_path / "table.jsonl", runs("vgm2p", 500.0, 600.0) + runs("bc", 800.0, 500.0))
+    found = table.Results(read_record(tmp_path / "table.jsonl"))
+    assert table.best_noise(found, "vgm2p") == ""
+    assert table.best_noise(found, "bc") == "noise=0.0"
+    text = table.tables(tmp_path / "table.jsonl")
+    same, each = (row for row in text.splitlines() if row.startswith("| bc |"))
+    assert "| 1.00 [1.00, 1.00] |" in same
+    assert "| 0.00 [0.00, 0.00] |" in each
 
 
 def test_who_beats_whom_is_judged_on_the_sets_that_both_have_run():

@@ -64,6 +64,7 @@ def test_every_command_in_the_docs_parses(page):
             assert f"\n{command[1]}:" in (ROOT / "Makefile").read_text()
 
 
+@pytest.mark.slow
 def test_the_first_experiment_of_the_readme_runs(tmp_path, monkeypatch, data_home):
     """As printed, at smaller sizes; the shell block first, then the Python one."""
     monkeypatch.chdir(tmp_path)

@@ -229,23 +229,25 @@ def test_a_folder_named_twice_is_shown_once(own_runs, tmp_path):
 
 def test_aims_are_judged_by_the_numbers(results):
     found = Results([json.loads(x) for x in (results / "table.jsonl").read_text().splitlines()])
-    best, each, published, one_step, many = aims.of_table(found)
-    assert best.holds is None  # one cell is missing
+    best, suited, each, published, one_step, many = aims.of_table(found)
+    assert best.holds is suited.holds is None  # one cell is missing
     assert each.holds is None
     assert not published.holds
     assert one_step.holds
     assert many.holds
-    behind = [x | {"returns": [0.0]} for x in lines(table.cells()) if x["algorithm"] == "vgm2p"]
+    ours = [x for x in lines(table.cells()) if x["algorithm"] == "vgm2p"]
+    poor = {"returns": [0.0], "returns_with": {asked: [1.0] for asked in ours[0]["returns_with"]}}
     others = [x for x in lines(table.cells()) if x["algorithm"] != "vgm2p"]
-    assert [aim.holds for aim in aims.of_table(Results(behind + others))] == [False] * 5
+    behind = [x | poor for x in ours]
+    assert [aim.holds for aim in aims.of_table(Results(behind + others))] == [False] * 6
     whole = aims.of_table(Results(lines(table.cells())))
-    assert [aim.holds for aim in whole] == [True, True, False, True, True]
+    assert [aim.holds for aim in whole] == [True, True, True, False, True, True]
 
 
 def test_no_aim_holds_before_its_rivals_have_run():
     alone = [x for x in lines(table.cells()) if x["algorithm"] == "vgm2p"]
-    best, each, _, _, many = aims.of_table(Results(alone))
-    assert best.holds is each.holds is many.holds is None
+    best, suited, each, _, _, many = aims.of_table(Results(alone))
+    assert best.holds is suited.holds is each.holds is many.holds is None
     assert all(aim.holds is None for aim in aims.judged([], [], {}, []))
 
 

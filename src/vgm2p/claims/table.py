@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vgm2p.algorithms import ALGORITHMS, CONTINUOUS
+from vgm2p.algorithms import ALGORITHMS, BC, CONTINUOUS
 from vgm2p.claims.grid import Cell, Options, label, read_record
 from vgm2p.claims.presets import CPU, Preset
 from vgm2p.stats import (
@@ -31,6 +31,7 @@ FOUR = tuple(  # where every method runs
     )
 )
 NOISES: tuple[Options, ...] = tuple((("noise", scale),) for scale in (0.0, 1.0))  # for all that have noise
+SCALES = {label(NOISES[0]): 0.0, "": BC.noise, label(NOISES[1]): 1.0}  # by the options that ask for them
 # Asked of VGM²P's networks as well: more guidance, and ten jumps instead of one.
 STRENGTHS: tuple[Options, ...] = tuple((("guidance", w),) for w in (1.25, 1.5, 2.0))
 TEN_JUMPS: Options = (("steps", 10),)
@@ -38,6 +39,10 @@ SCALE = (
     "Interquartile mean of (return - random) / (90th percentile of the data's returns - random), "
     "with 95 % intervals over seeds drawn again within each set; P: how likely a seed of VGM²P beats one of "
     "the method's, over the sets that both have run:"
+)
+SUITED = (
+    "The same over all twelve at each scale of execution noise; P: how likely a seed of VGM²P beats one of "
+    "the method's, each acting with the scale that suits it best over the sets that it has run on:"
 )
 
 
@@ -59,7 +64,7 @@ def tables(record: Path) -> str:
     found = Results(read_record(record))
     parts = ["The main methods:", _returns(found, list(TWINS), MAIN)]
     parts += ["Every method on four sets:", _returns(found, list(FOUR), CONTINUOUS)]
-    parts += [SCALE, _aggregates(found)]
+    parts += [SCALE, _aggregates(found), SUITED, _suited(found)]
     for options in NOISES:
         parts += [f"The main methods acting with {label(options)}:", _noises(found, label(options))]
     return "\n\n".join([*parts, "VGM²P, asked for more of the same networks:", _asked(found)])
@@ -95,16 +100,19 @@ class Results:
         """A line on that set, for what it says of the data."""
         return next((lines[0] for (at, _), lines in self.lines.items() if at == name), None)
 
-    def normalised(self, names: list[str], method: str) -> Scores:
+    def normalised(self, names: list[str], method: str, options: str = "") -> Scores:
         """Scores from 0, random actions, to 1, the data's best tenth; of the sets that have run."""
-        run = [(name, self.seeds(name, method), self.data(name)) for name in names]
+        run = [(name, self.seeds(name, method, options), self.data(name)) for name in names]
         return [
             normalise(s, TASKS[n].random_return, line["data_good"]) for n, s, line in run if line and len(s)
         ]
 
-    def improvement(self, method: str) -> tuple[float, float, float]:
-        """How likely VGM²P beats the method, with its interval, over the sets that both have run."""
-        pairs = [(self.seeds(name, "vgm2p"), self.seeds(name, method)) for name in self.sets]
+    def improvement(self, method: str, ours: str = "", theirs: str = "") -> tuple[float, float, float]:
+        """How likely VGM²P beats the method, with its interval, over the sets that both have run.
+
+        ours, theirs: options with which VGM²P and the method act.
+        """
+        pairs = [(self.seeds(name, "vgm2p", ours), self.seeds(name, method, theirs)) for name in self.sets]
         pairs = [(ours, theirs) for ours, theirs in pairs if len(ours) and len(theirs)]
         return probability_of_improvement([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
 
@@ -150,8 +158,30 @@ def _aggregates(found) -> str:
     return "\n".join(rows)
 
 
-def _middle(found, names, method) -> str:
-    normal = found.normalised(names, method)
+def _suited(found) -> str:
+    """Interquartile means at each scale of noise; who beats whom, each with the scale that suits it best."""
+    rows = ["| method | " + " | ".join(f"noise {x}" for x in SCALES.values()) + " | P(vgm2p is better) |"]
+    rows.append("|" + "---|" * (2 + len(SCALES)))
+    for method in CONTINUOUS:
+        middles = [_middle(found, list(TWINS), method, options) for options in SCALES]
+        p, low, high = found.improvement(method, best_noise(found, "vgm2p"), best_noise(found, method))
+        chance = "" if method == "vgm2p" or np.isnan(p) else told(p, (low, high))
+        rows.append("| " + " | ".join([method, *middles, chance]) + " |")
+    return "\n".join(rows)
+
+
+def best_noise(found: Results, method: str) -> str:
+    """The options of `SCALES` with the highest interquartile mean over the sets that it has run on."""
+
+    def middle(options: str) -> float:
+        normal = found.normalised(list(TWINS), method, options)
+        return float(interquartile_mean(normal)) if normal else -np.inf
+
+    return max(SCALES, key=middle)
+
+
+def _middle(found, names, method, options="") -> str:
+    normal = found.normalised(names, method, options)
     if len(normal) < len(names):
         return f"{len(normal)} of {len(names)} sets run"
     return told(float(interquartile_mean(normal)), stratified_interval(interquartile_mean, normal))
