@@ -48,7 +48,7 @@ def returns(algorithm: Algorithm, game: str, updates: int, seeds=(0, 1, 2), epis
     data = toy.dataset(game, 4_096, seed=0)
     view, agents = data.view(), tuple(f"agent_{i}" for i in range(data.action.shape[1]))
     env = toy.make_env(game, episodes)
-    spec = Spec(agents, view.obs_dim, view.mean.shape[-1], Discrete(env.choices), env.horizon)
+    spec = Spec(len(agents), view.obs_dim, view.mean.shape[-1], Discrete(env.choices))
     replay, keys = data.replay(view, algorithm.sampling, spec.actions), seed_keys(seeds)
     states, _ = advance(
         algorithm, spec, init(algorithm, spec, keys), replay, keys, jnp.int32(updates), batch=128

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from vgm2p.algorithms import ALGORITHMS
+from vgm2p.algorithms import ALGORITHMS, CONTINUOUS
 from vgm2p.claims.efficiency import seconds, seconds_per_update
 from vgm2p.runs import Experiment, prepare
 
@@ -45,7 +45,8 @@ def measure(algorithm, options: Options) -> tuple[float, float]:
 def main(options: Options) -> None:
     peak = matmul_peak()
     print(f"{jax.devices()[0].device_kind}: float32 matmul peak {peak / 1e9:.0f} GFLOP/s")
-    found = {name: measure(kind(), options) for name, kind in ALGORITHMS.items()}
+    algorithms = {name: ALGORITHMS[name] for name in CONTINUOUS}
+    found = {name: measure(kind(), options) for name, kind in algorithms.items()}
     for name, (per_update, flops) in found.items():
         ratio, share = per_update / found["meanflow_bc"][0], flops / per_update / peak
         print(

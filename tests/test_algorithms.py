@@ -83,7 +83,7 @@ def additive(episodes=2048) -> Dataset:
 def setup(algorithm, data, discrete=None):
     view = data.view()
     actions = Discrete(discrete) if discrete else Continuous(data.action.shape[-1])
-    spec = Spec(("a", "b"), view.obs_dim, view.mean.shape[-1], actions, 1)
+    spec = Spec(2, view.obs_dim, view.mean.shape[-1], actions)
     return spec, view, data.replay(view, algorithm.sampling, actions)
 
 

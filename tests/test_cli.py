@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vgm2p.cli import main, parse
@@ -48,6 +49,35 @@ def test_every_command_has_help(command, capsys):
         main([*command, "--help"])
     assert stop.value.code == 0
     assert len(capsys.readouterr().out) > 200
+
+
+def test_train_names_the_settings_of_the_results_where_they_are_others(hopper, tmp_path, capsys):
+    main(
+        [
+            "train",
+            hopper,
+            "--updates",
+            "20",
+            "--eval-episodes",
+            "1",
+            "--seeds",
+            "0",
+            "--out",
+            str(tmp_path),
+            "vgm2p",
+        ]
+    )
+    told = " ".join(capsys.readouterr().out.split())
+    assert "docs/results.md has other settings for this team: vgm2p train twin/3hopper-medium" in told
+    assert "--values.habit 100" in told
+    assert "normalised: " in told
+
+
+def test_an_evaluation_can_be_kept_with_every_episode(trained, tmp_path):
+    main(["evaluate", str(trained), "--episodes", "2", "--noise", "0", "--json", str(tmp_path / "kept.json")])
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert np.shape(kept["returns"]) == np.shape(kept["lengths"]) == (len(kept["seeds"]), 2)
+    assert (kept["options"], kept["evaluation_seed"], kept["won"]) == ({"noise": 0.0}, 1, None)
 
 
 def test_train_says_the_score_beside_the_data_and_draws_it(trained, capsys):
@@ -132,6 +162,7 @@ def test_data_that_are_there_are_not_made_again(hopper, capsys):
     main(["data", "make", hopper, "--transitions", "1000"])
     assert "made already" in capsys.readouterr().out
     assert "to make it anew" in fails(["data", "make", hopper, "--transitions", "900000"], capsys)
+    assert "asked for are 915,391 and" in fails(["data", "make", hopper], capsys)  # as many as usual
     assert "to make it anew" in fails(["data", "make", hopper, "--seed", "5"], capsys)
     assert "name the datasets to make" in fails(["data", "make"], capsys)
 

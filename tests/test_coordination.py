@@ -69,7 +69,7 @@ SHARING = [
 
 @pytest.mark.parametrize("algorithm", SHARING, ids=lambda a: type(a).__name__)
 def test_with_shared_noise_an_agent_still_sees_its_own_observation_only(algorithm):
-    spec = Spec(("a", "b"), 3, 1, Discrete(2), 1)
+    spec = Spec(2, 3, 1, Discrete(2))
     params = algorithm.init(spec, jax.random.key(0)).params
     obs = jax.random.normal(jax.random.key(1), (500, 2, 3))
     one, two = (algorithm.act(spec, params, x, jax.random.key(2)) for x in (obs, obs.at[:, 1].add(3.0)))
@@ -79,7 +79,7 @@ def test_with_shared_noise_an_agent_still_sees_its_own_observation_only(algorith
 @pytest.mark.parametrize(("shared", "same"), [(True, False), (False, True)])
 def test_shared_noise_is_that_of_the_whole_team(shared, same):
     """Another agent's noise matters to what an agent does only if it is shared."""
-    spec = Spec(("a", "b"), 3, 1, Discrete(2), 1)
+    spec = Spec(2, 3, 1, Discrete(2))
     flow = Velocity(spec, 0, Fit(hidden=(16,)), jax.random.key(0), shared)
     z, ones = jax.random.normal(jax.random.key(1), (5, 2, 2)), np.ones((5, 2))
     obs, none = np.zeros((5, 2, 3)), np.zeros((5, 2, 0))
@@ -106,6 +106,13 @@ def test_shared_noise_is_for_one_jump(kind):
 def test_a_joint_flow_has_one_label():
     with pytest.raises(InputError, match='label "local": with shared_noise the team has one flow'):
         VGM2P(shared_noise=True, label="local")
+
+
+def test_a_new_round_leaves_the_other_rounds_running():
+    game = toy.make_env("matching", 3)
+    game.reset(0)
+    game.restart(np.array([True, False, False]))
+    assert game.running.all()
 
 
 def test_a_game_of_one_step_has_no_film():

@@ -39,7 +39,7 @@ def test_the_target_is_the_reward_and_the_discounted_next_value_or_none_after_th
     np.testing.assert_allclose(target, [[1 + 0.9 * following] * 2, [5.0] * 2], rtol=1e-6)
 
 
-SPEC = Spec(("a", "b"), 3, 3, Continuous(1), 1)
+SPEC = Spec(2, 3, 3, Continuous(1))
 
 
 @pytest.fixture

@@ -122,15 +122,7 @@ def test_what_a_team_does_later_is_no_part_of_its_habit():
 
 
 def test_a_habit_of_choices_is_of_their_codes():
-    rounds = Dataset(
-        state=np.zeros((3, 1), np.float32),
-        action=np.array([[0, 2], [2, 2]], np.int32),
-        reward=np.zeros(2, np.float32),
-        lengths=np.array([2], np.int32),
-        terminated=np.array([True]),
-        card={"id": "test/choices"},
-    )
-    habits = habits_of(rounds, 10, Discrete(3))
+    habits = habits_of(choices(), 10, Discrete(3))
     np.testing.assert_array_equal(habits.total[0], [[0, -2, 0], [-2, -2, 2]])
 
 
@@ -156,6 +148,33 @@ def test_broken_arrays_are_refused_with_field_and_row(field, change, message):
     fields = {name: getattr(data, name) for name in store.FIELDS} | {field: change(getattr(data, field))}
     with pytest.raises(InputError, match=message):
         Dataset(**fields, card={"id": "test/data"})
+
+
+def choices(**changed) -> Dataset:
+    """One episode of two steps of two agents that choose among three."""
+    fields = {
+        "state": np.zeros((3, 1), np.float32),
+        "action": np.array([[0, 2], [2, 2]], np.int32),
+        "reward": np.zeros(2, np.float32),
+        "lengths": np.array([2], np.int32),
+        "terminated": np.array([True]),
+        "legal": np.ones((3, 2, 3), bool),
+    }
+    return Dataset(**fields | changed, card={"id": "test/choices"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"legal": None}, r"'action' has shape \(2, 2\), 'legal' is missing"),
+        ({"action": np.zeros((2, 2, 1), np.float32)}, "'legal' is there"),
+        ({"legal": np.ones((3, 3, 3), bool)}, "different numbers of agents: {'action': 2, 'legal': 3}"),
+        ({"lengths": np.array([2, 0], np.int32)}, "episode 1 has 0 steps"),
+    ],
+)
+def test_fields_that_do_not_fit_together_are_refused(changed, told):
+    with pytest.raises(InputError, match=told):
+        choices(**changed)
 
 
 def test_saved_data_come_back_equal(tmp_path):

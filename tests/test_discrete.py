@@ -49,7 +49,7 @@ def skirmish() -> Dataset:
 
 def setup(algorithm, data, rows=64):
     view, codec = data.view(), Discrete(4)
-    spec = Spec(("a", "b", "c"), view.obs_dim, view.mean.shape[-1], codec, 4)
+    spec = Spec(3, view.obs_dim, view.mean.shape[-1], codec)
     batch = data.replay(view, algorithm.sampling, codec).sample(
         codec, rows * algorithm.sampling.pool, jax.random.key(0)
     )
@@ -138,7 +138,7 @@ class Answers:
 def test_guided_logits_are_the_exact_tilt(w):
     """p_w(a) ~ p(a) (p(a | good) / p(a))^w, over the legal choices."""
     anything, good = np.array([0.5, 0.3, 0.1, 0.1]), np.array([0.2, 0.5, 0.2, 0.1])
-    spec = Spec(("a",), 2, 2, Discrete(4), 1)
+    spec = Spec(1, 2, 2, Discrete(4))
     algorithm = CategoricalCFG(noise=1.0, guidance=w)
     params = ValuePolicyParams(None, Answers(np.log(good), np.log(anything)))
     legal = jnp.broadcast_to(jnp.array([True, True, False, True]), (200_000, 1, 4))
@@ -150,7 +150,7 @@ def test_guided_logits_are_the_exact_tilt(w):
 
 def test_cloned_choices_have_the_temperature_of_the_noise():
     p = np.array([0.6, 0.3, 0.1])
-    spec, obs = Spec(("a",), 2, 2, Discrete(3), 1), jnp.zeros((100_000, 1, 2))
+    spec, obs = Spec(1, 2, 2, Discrete(3)), jnp.zeros((100_000, 1, 2))
     params = PolicyParams(lambda x: jnp.broadcast_to(jnp.log(p), (*x.shape[:-1], 3)))
     for noise in (1.0, 0.5, 0.0):
         act = BC(noise=noise).act(spec, params, obs, jax.random.key(0))
@@ -160,7 +160,7 @@ def test_cloned_choices_have_the_temperature_of_the_noise():
 
 
 def test_logits_are_not_for_agents_that_do_not_choose(skirmish):
-    spec = Spec(("a",), 2, 2, Continuous(1), 1)
+    spec = Spec(1, 2, 2, Continuous(1))
     with pytest.raises(InputError, match="for agents that choose: take vgm2p"):
         CategoricalCFG().init(spec, seed_keys((0,))[0])
 

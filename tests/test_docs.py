@@ -147,7 +147,7 @@ def test_links_between_documents_lead_somewhere():
 def test_the_numpy_decision_of_the_benchmark_is_the_policys(steps):
     act = runpy.run_path(str(ROOT / "benchmarks/act.py"))["numpy_act"]
     algorithm = VGM2P(fit=Fit(hidden=(16,)), steps=steps)
-    spec = Spec(("a", "b"), 5, 3, Continuous(2), 1)
+    spec = Spec(2, 5, 3, Continuous(2))
     params = algorithm.init(spec, jax.random.key(0)).params
     obs, key = jax.random.normal(jax.random.key(1), (2, 5)), jax.random.key(2)
     noise = algorithm.noise * jax.random.normal(key, (2, 2))

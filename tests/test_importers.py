@@ -109,6 +109,11 @@ def test_omiga_files_give_their_states_back(data_home, name, sizes, monkeypatch)
     env.close()
 
 
+def test_a_missing_file_of_omigas_is_asked_for_by_its_name(data_home):
+    with pytest.raises(InputError, match=r"put OMIGA's file at .*/omiga/.*Hopper-v2-3x1-medium\.hdf5"):
+        vgm2p.load_dataset("omiga/3hopper-medium")
+
+
 def test_a_twin_in_omigas_format_comes_back_bit_by_bit(hopper, data_home, tmp_path):
     path = tmp_path / "Hopper-v2-3x1-medium.hdf5"
     main(["data", "export", hopper, "omiga", str(path)])
@@ -116,7 +121,7 @@ def test_a_twin_in_omigas_format_comes_back_bit_by_bit(hopper, data_home, tmp_pa
     equal(task("own/back").load_data(), task(hopper).load_data())
 
 
-def vault(path, seeds=1, pad=False):
+def vault(path, seeds=1, pad=False, bare=False):
     """A vault as OG-MARL writes it: episodes of 3 and 4, the first truly ended; 2 agents, 4 choices."""
     rng, t, n = np.random.default_rng(0), 7, 2
     end = np.isin(np.arange(t), [2, 6])
@@ -136,6 +141,8 @@ def vault(path, seeds=1, pad=False):
             "legals": jnp.asarray(legal),
         },
     }
+    if bare:
+        del experience["infos"]["legals"]
     names = {"rel_dir": str(path.parent.parent), "vault_name": path.parent.name, "vault_uid": path.name}
     made = Vault(experience_structure=experience, **names)
     made.write(TrajectoryBufferState(experience=experience, current_index=t, is_full=False))
@@ -153,6 +160,22 @@ def test_vaults_whose_flag_is_on_the_last_step(data_home, tmp_path, capsys):
     np.testing.assert_array_equal(data.state[4:], told["infos"]["state"][0, 3:])
     np.testing.assert_array_equal(data.action, told["actions"][0, :6])
     assert data.legal.shape == (8, 2, 4)
+
+
+def test_last_actions_that_are_left_out_are_told(data_home, tmp_path, capsys):
+    vault(tmp_path / "3m.vlt/Good")
+    main(["data", "import", "vault", str(tmp_path / "3m.vlt/Good"), "og/told"])
+    assert "1 last actions were left out" in capsys.readouterr().out
+    main(["data", "import", "vault", str(tmp_path / "3m.vlt/Good"), "og/untold", "--ends", "row"])
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_a_vault_without_legals_has_as_many_choices_as_any_seed_took(data_home, tmp_path, monkeypatch):
+    told = vault(tmp_path / "tag.vlt/Bare", seeds=3, bare=True)
+    monkeypatch.setattr("vgm2p.data.vault.BLOCK", 1000)
+    data = import_data("vault", str(tmp_path / "tag.vlt/Bare"), "og/bare")
+    assert data.legal.shape[2] == 1 + int(told["actions"].max())
+    assert data.legal.all()
 
 
 def test_vaults_whose_flag_is_on_an_extra_row(data_home, tmp_path):
@@ -243,6 +266,16 @@ def test_an_environment_that_is_named_must_fit_the_data(data_home, tmp_path):
         with pytest.raises(InputError, match=told):
             import_data("folder", str(tmp_path / source), "own/unfit", env=env)
     assert not (store.home() / "own/unfit").exists()
+    for source, env, told in (
+        ("robots", {"team": "2ant"}, r"'action' has shape \(3, 1\) in the data and \(2, 4\)"),
+        ("fighters", {"team": "matching"}, r"'legal' has shape \(2, 5\) in the data and \(2, 3\)"),
+        ("robots", {"team": "6halfcheetah"}, r"'action' has shape \(3, 1\) in the data and \(6, 1\)"),
+    ):
+        with pytest.raises(InputError, match=told):
+            import_data("folder", str(tmp_path / source), "own/unfit", env=env)
+    export_data(robots((4, 3), state=12), "folder", str(tmp_path / "wide"))
+    with pytest.raises(InputError, match=r"'state' has shape \(12,\) in the data and \(11,\)"):
+        import_data("folder", str(tmp_path / "wide"), "own/unfit", env={"team": "3hopper"})
     two = spread | {"options": {"N": 2}}
     with pytest.raises(InputError, match=r"'obs' has shape \(2, 3\) in the data and \(2, 12\)"):
         import_data("folder", str(tmp_path / "fighters"), "own/unfit", env=two)
@@ -323,6 +356,20 @@ def test_an_episode_left_open_was_cut():
     assert not data.terminated[0]
 
 
+def test_a_team_ends_with_its_last_agent_and_was_cut_if_any_was():
+    kept = rows_of(fighters((4, 3), (True, True)), "step")
+    first = np.array([0, 1, 1, 1, 0, 0, 1], bool)  # the first agent ends before the second
+    second = np.array([0, 0, 0, 1, 0, 0, 1], bool)
+    each = np.stack([first, second], 1)
+    ended = kept._replace(terminated=each, truncated=np.zeros((7, 2), bool))
+    (data,) = episodes([ended], "step", None, "test")
+    assert data.lengths.tolist() == [4, 3]
+    assert data.terminated.all()
+    cut = each & (np.arange(7) > 3)[:, None] & [False, True]
+    (data,) = episodes([ended._replace(terminated=each & ~cut, truncated=cut)], "row", None, "test")
+    assert data.terminated.tolist() == [True, False]
+
+
 def change(**fields):
     kept = rows_of(fighters(), "step")
     return kept._replace(**{name: make(getattr(kept, name)) for name, make in fields.items()})
@@ -338,6 +385,14 @@ def change(**fields):
         (change(action=lambda x: x - 9), "'action' holds the choice -9"),
         (change(action=lambda x: x + 9), r"'legal' has shape \(9, 2, 5\), which does not fit choices up to"),
         (change(legal=lambda x: None), "no 'legal' tells how many"),
+        (
+            change(terminated=lambda x: np.eye(9, 2, dtype=bool)),
+            "end flag is up in row 0 and down in the next",
+        ),
+        (
+            change(terminated=lambda x: np.ones((9, 2), bool), truncated=lambda x: np.ones((9, 3), bool)),
+            "'terminated' has 2 flags in a row, 'truncated' 3",
+        ),
         (change(obs=lambda x: x[:, :1]), "'obs' is of 1 agents, 'action' of 2"),
         (change(action=lambda x: x.astype(np.int64) + 2**32), "'action' holds the choice 429496"),
         (change(action=lambda x: x[:, 0]), r"'action' has shape \(9,\)"),

@@ -215,9 +215,12 @@ def test_a_run_that_cannot_be_read_is_listed_among_the_others(own_runs, tmp_path
     (tmp_path / "old/experiment.json").write_text(json.dumps(record))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/experiment.json").write_text("{")
+    shutil.copytree(own_runs / "ended", tmp_path / "half")
+    (tmp_path / "half/result.json").write_text('{"mean": 1.0}')
     main(["report", str(own_runs), str(tmp_path), "-o", str(tmp_path / "report.html")])
     page = (tmp_path / "report.html").read_text()
-    assert "1 of 5 runs have finished" in page
+    assert "1 of 6 runs have finished" in page
+    assert "its files are damaged, or of another version" in page
     assert "can&#39;t be read: the run was made with another version of vgm2p" in page
     assert f"can&#39;t be read: {tmp_path / 'broken'}/experiment.json is not valid JSON" in page
 

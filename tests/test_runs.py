@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from vgm2p.algorithms import BC, VGM2P, Fit, MeanFlowBC
-from vgm2p.data.store import read_json, read_lines
+from vgm2p.algorithms import BC, VGM2P, CFGRLFlow, Fit, MeanFlowBC
+from vgm2p.data.store import locked, read_json, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, decode, encode, load_policy, prepare, run
+from vgm2p.runs import KEPT, Experiment, decode, encode, load_policy, prepare, run
 from vgm2p.tasks import task
 from vgm2p.train import NonFiniteError, advance, init, seed_keys
 from vgm2p.types import Sight
@@ -84,6 +84,7 @@ def test_a_run_leaves_plain_files_and_scores_the_last_checkpoint(experiment, tmp
         "state.safetensors",
         "policy.safetensors",
         "result.json",
+        ".lock",
     }
     last = read_lines(tmp_path / "evaluations.jsonl")[-1]
     assert result["updates"] == last["step"] == 60
@@ -116,9 +117,25 @@ def test_a_folder_of_another_experiment_is_refused(experiment, tmp_path):
 
 def test_a_run_that_never_reached_a_checkpoint_does_not_hold_its_folder(experiment, tmp_path):
     run(experiment, tmp_path)
-    (tmp_path / "state.safetensors").unlink()
-    (tmp_path / "result.json").unlink()
+    for name in KEPT:
+        (tmp_path / name).unlink()
     assert run(replace(experiment, updates=20), str(tmp_path))["updates"] == 20
+
+
+def test_a_finished_run_whose_checkpoint_was_deleted_stays_what_it_is(experiment, tmp_path):
+    first = run(experiment, tmp_path)
+    (tmp_path / "state.safetensors").unlink()
+    assert run(experiment, tmp_path) == first
+    with pytest.raises(InputError, match="holds another experiment"):
+        run(replace(experiment, updates=20), tmp_path)
+
+
+def test_two_processes_do_not_train_in_one_folder(experiment, tmp_path):
+    with (
+        locked(tmp_path / ".lock", "the other"),
+        pytest.raises(InputError, match=r"is being trained by another process: choose another with --out"),
+    ):
+        run(experiment, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -132,11 +149,41 @@ def test_a_run_that_never_reached_a_checkpoint_does_not_hold_its_folder(experime
         ({"seeds": (0, 0)}, "name at least one, and none twice"),
         ({"algorithm": "vgm2p"}, r"algorithm is 'vgm2p': give an object, such as vgm2p.VGM2P\(\)"),
         ({"algorithm": BC(noise=2.0)}, "noise 2.0 must be at least 0"),
+        ({"algorithm": MeanFlowBC(steps=0)}, "steps 0 must be at least 1"),
+        ({"algorithm": CFGRLFlow(guidance=-1.0)}, r"guidance -1.0 must be at least 0"),
+        ({"algorithm": VGM2P(pool=0)}, "pool 0 must be at least 1"),
+        ({"algorithm": VGM2P(values=LinearAdvantage(discount=1.0))}, "discount 1.0 must be .* below 1"),
+        ({"algorithm": VGM2P(values=LinearAdvantage(lookahead=0))}, "lookahead 0 must be at least 1"),
     ],
 )
 def test_settings_that_can_train_nothing_are_refused_at_once(changes, told, experiment):
     with pytest.raises(InputError, match=told):
         replace(experiment, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"codes": 0.3}, "codes 0.3: these agents' actions are numbers"),
+        ({"history": 2}, "history 2: these agents see the whole state"),
+        ({"history": 2, "window": 2000}, "history 2: these agents see the whole state"),
+        ({"algorithm": VGM2P(**TINY), "batch": 2}, "batch 2 leaves no row to one of the two flows"),
+    ],
+)
+def test_settings_that_mean_nothing_to_the_data_are_refused(changes, told, experiment, tmp_path):
+    with pytest.raises(InputError, match=told):
+        run(replace(experiment, **changes), tmp_path)
+
+
+def test_shares_of_good_actions_are_above_nothing_and_at_most_all():
+    for share in (0.0, 2.0):
+        with pytest.raises(InputError, match="quantile"):
+            VGM2P(quantile=share)
+
+
+def test_what_is_no_number_is_null_in_a_file(tmp_path):
+    write_json(tmp_path / "x.json", {"interval": (float("nan"), 1.0), "deep": [{"inf": float("inf")}]})
+    assert read_json(tmp_path / "x.json") == {"interval": [None, 1.0], "deep": [{"inf": None}]}
 
 
 def test_a_team_is_not_scored_where_others_play(experiment, tmp_path):

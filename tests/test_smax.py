@@ -133,8 +133,7 @@ def test_no_choice_is_illegal_in_thousands_of_states(scenario):
     sight = env.reset(0)
     n, choices = sight.legal.shape[1:]
     view = TeamView.of(sight, n)
-    names = tuple(f"agent_{i}" for i in range(n))
-    spec = Spec(names, view.obs_dim, sight.state.shape[-1], Discrete(choices), env.horizon)
+    spec = Spec(n, view.obs_dim, sight.state.shape[-1], Discrete(choices))
     algorithm = VGM2P(noise=1.0, fit=Fit(hidden=(16,)))
     params = algorithm.init(spec, key).params
     act = jax.jit(lambda shown, key: algorithm.act(spec, params, view.obs(shown), key, shown.legal))

@@ -21,7 +21,7 @@ from vgm2p.values import (
     omiga_loss,
 )
 
-SPEC = Spec(("a", "b"), 5, 3, Continuous(1), 10)
+SPEC = Spec(2, 5, 3, Continuous(1))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from vgm2p.algorithms import (
     OM2P,
     TD3BC,
     VGM2P,
+    CategoricalCFG,
     CFGRLFlow,
     DiffusionBC,
     FilteredBC,
@@ -23,12 +24,22 @@ from vgm2p.algorithms import (
     MeanFlowBC,
     OmigaPolicy,
 )
+from vgm2p.data.dataset import Dataset
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
+from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy
 from vgm2p.runs import Experiment, load_policy, run
 from vgm2p.stats import interval
-from vgm2p.tasks import TASKS, Task, task
+from vgm2p.tasks import TASKS, Task, load_dataset, task
+from vgm2p.values import (
+    OMIGA,
+    CentralAdvantage,
+    EpisodeReturn,
+    LinearAdvantage,
+    MixedIQL,
+    ReturnToGo,
+)
 
 __all__ = [
     "ALGORITHMS",
@@ -36,23 +47,33 @@ __all__ = [
     "BC",
     "CQL",
     "OM2P",
+    "OMIGA",
     "TASKS",
     "TD3BC",
     "VGM2P",
     "CFGRLFlow",
+    "CategoricalCFG",
+    "CentralAdvantage",
+    "Dataset",
     "DiffusionBC",
+    "EpisodeReturn",
     "Experiment",
     "FilteredBC",
     "Fit",
     "FlowBC",
     "InputError",
+    "LinearAdvantage",
     "MacFlow",
+    "MeanFlow",
     "MeanFlowBC",
+    "MixedIQL",
     "OmigaPolicy",
     "Policy",
+    "ReturnToGo",
     "Task",
     "evaluate",
     "interval",
+    "load_dataset",
     "load_policy",
     "record",
     "run",

@@ -22,9 +22,9 @@ from scipy.stats import t as student
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.data.dataset import Dataset, Replay, Whole
 from vgm2p.errors import InputError
-from vgm2p.nets import MLP, stacked
+from vgm2p.nets import MLP, mean, stacked
 from vgm2p.policy import Policy
-from vgm2p.types import Params, Sampling, Spec, Transition
+from vgm2p.types import Params, Sampling, Spec, Transition, had_choice
 
 BANDWIDTH = 0.2  # of the kernel that turns a policy's samples into a density
 SAMPLES = 32  # of the policy's actions, for that density
@@ -59,7 +59,8 @@ class Estimate(NamedTuple):
     data_value: what the data's own teams earned from there, discounted; NaN where episodes were cut so early
       that what would have followed matters, which `value` counts and the data do not show.
     advantage: Q(s, pi(s)) - Q(s, a) at the data's states, mean, in rewards.
-    log_likelihood: of an agent's logged action under the policy, mean: of choices, or of a kernel's density.
+    log_likelihood: of an agent's logged action under the policy, mean: of choices, where there was more than
+      one, or of a kernel's density.
     """
 
     value: float
@@ -143,6 +144,7 @@ def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
     state, obs, legal = _shown(policy, replay, rows)
     logged = policy.spec.actions.encode(replay.action[rows])
     drawn = jnp.stack([act(obs, legal, jax.random.fold_in(key, 8 + i)) for i in range(SAMPLES)])
+    had = None if legal is None else had_choice(legal)
     gain = ask(members, state, drawn[0]) - ask(members, state, logged)
     return Estimate(
         value=float(values.mean()),
@@ -150,7 +152,7 @@ def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
         high=float(values.mean() + spread),
         data_value=_data_value(dataset, fqe.discount),
         advantage=float(scale * gain.mean()),
-        log_likelihood=float(_log_likelihood(policy.spec, drawn, logged)),
+        log_likelihood=float(mean(_log_likelihood(policy.spec, drawn, logged), had)),
     )
 
 
@@ -169,11 +171,11 @@ def _data_value(dataset, discount) -> float:
     return float(np.add.reduceat(dataset.reward * discount**age, dataset.first).mean())
 
 
-def _log_likelihood(spec, drawn, logged) -> Float[Array, ""]:
-    """Mean log likelihood of each agent's logged action, from samples of the policy's [k, b, n, a]."""
+def _log_likelihood(spec, drawn, logged) -> Float[Array, "b n"]:
+    """Log likelihood of each agent's logged action, from samples of the policy's [k, b, n, a]."""
     if spec.actions.discrete:  # how often the choice was drawn, with one more draw spread over all choices
         same = (drawn.argmax(-1) == logged.argmax(-1)).sum(0)
-        return jnp.log((same + 1 / spec.action_dim) / (SAMPLES + 1)).mean()
+        return jnp.log((same + 1 / spec.action_dim) / (SAMPLES + 1))
     gap = jnp.square((drawn - jnp.clip(logged, -1, 1)) / BANDWIDTH).sum(-1)
     constant = spec.action_dim * np.log(BANDWIDTH * np.sqrt(2 * np.pi)) + np.log(SAMPLES)
-    return (jax.nn.logsumexp(-0.5 * gap, 0) - constant).mean()
+    return jax.nn.logsumexp(-0.5 * gap, 0) - constant

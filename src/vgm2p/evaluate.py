@@ -9,14 +9,15 @@ from vgm2p.policy import Policy
 from vgm2p.tasks import Own, Task
 from vgm2p.types import Episodes
 
-FIRST_EPISODE = 1_000_000  # reset seeds of evaluations: below all those of our own data
+FIRST_EPISODE, APART = 1_000_000, 10_000  # reset seeds of evaluations, below all those of our own data
 
 
 def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0) -> list[Episodes]:
     """`episodes` episodes for each training seed of `policy`, all side by side; one result per seed.
 
-    Every training seed plays initial states of its own, with its own noise; `seed` chooses both. InputError
-    for less than one episode, and for a task of another number of agents than the policy's.
+    Every training seed of the policy plays other initial states than those beside it, with its own noise;
+    `seed` chooses both. InputError for less than one episode, and for a task of another number of agents than
+    the policy's.
     """
     if episodes < 1:
         raise InputError(f"episodes {episodes} must be at least 1")
@@ -32,6 +33,6 @@ def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0
         actions = policy.act(shown, fold(keys, step))
         return actions.reshape(seeds * episodes, *actions.shape[2:])
 
-    result = play(env, act, FIRST_EPISODE + 1000 * seed)
+    result = play(env, act, FIRST_EPISODE + APART * seed)
     env.close()
     return [jax.tree.map(lambda x, i=i: x[i * episodes : (i + 1) * episodes], result) for i in range(seeds)]

@@ -38,11 +38,13 @@ class Controller(NamedTuple):
     """One agent of a trained team as a function of plain arrays.
 
     inputs: name -> shape and type, in the order of `act`'s arguments.
+    reach: half the range of each entry of its action, in the environment's units; 1 where that is unknown.
     """
 
     name: str
     act: Callable[..., Array]
     inputs: dict[str, jax.ShapeDtypeStruct]
+    reach: Any
 
 
 def controller(policy: Policy, card: dict[str, Any], agent: int, seed: int) -> Controller:
@@ -77,7 +79,8 @@ def controller(policy: Policy, card: dict[str, Any], agent: int, seed: int) -> C
     name = card.get("names", [f"agent_{i}" for i in range(view.n)])[agent]
     if Path(name).name != name:  # it becomes a file's, and a card may have been downloaded
         raise InputError(f"agent {name!r} can't name a file: leave slashes out of the names in data.json")
-    return Controller(name, act, inputs)
+    low, high = (np.array(card[x][agent]) for x in ("low", "high")) if "low" in card else (-1.0, 1.0)
+    return Controller(name, act, inputs, (high - low) / 2)
 
 
 def export(
@@ -88,8 +91,9 @@ def export(
     noise: the scale that is built in; by default the run's own. With 0 agents that choose make their
       likeliest choice, which zeros given to another scale's graph do not.
 
-    Each graph is run on random observations and held against the policy. Raises InputError if an action is
-    further than 1e-5 away (diffusion: 1e-4), for a training seed that the run does not have, and if a package
+    Each graph is run on random observations and held against the same function in JAX (which tests hold
+    against the team's policy). Raises InputError if an action is further away than 1e-5 of half its range
+    (diffusion: 1e-4), for a training seed that the run does not have, and if a package
     is missing.
     """
     policy, card = load_policy(folder), read_json(folder / "data.json")
@@ -190,16 +194,16 @@ _WRITERS: dict[str, Callable] = {"onnx": onnx, "stablehlo": _stablehlo}
 
 
 def _furthest(policy, made, run) -> float:
-    """The largest distance of the graph's actions from the policy's, on random inputs; checked."""
+    """The largest distance of the graph's actions from JAX's, on random inputs, in half ranges; checked."""
     rng, act, furthest = np.random.default_rng(0), jax.jit(made.act), 0.0
     for _ in range(TRIED):
         values = [_drawn(rng, policy, name, x) for name, x in made.inputs.items()]
         gap = np.abs(np.asarray(run(*values), np.float64) - np.asarray(act(*values), np.float64))
-        furthest = max(furthest, float(gap.max()))
+        furthest = max(furthest, float((gap / made.reach).max()))
     within = DIFFUSED if isinstance(policy.algorithm, DiffusionBC) else WITHIN
     if not furthest <= within:
         raise InputError(
-            f"{made.name}: an action is {furthest:.1e} from the policy's, more than {within:.0e}"
+            f"{made.name}: an action is {furthest:.1e} half ranges from the policy's, more than {within:.0e}"
         )
     return furthest
 
@@ -230,6 +234,7 @@ def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
         "fields": changed_fields(policy.algorithm),
         "noise": getattr(policy.algorithm, "noise", 0.0),
         "guidance": getattr(policy.algorithm, "guidance", None),
+        "guidance_max": getattr(policy.algorithm, "guidance_max", None),
         "task": record["task"],
         "history": record["history"],
         "seed": seed,
@@ -253,6 +258,17 @@ def _units(card) -> str:
     """In which units a controller acts: data that were imported without an environment may not tell."""
     told = "env" not in card or card["env"] or {"low", "starts"} & set(card)
     return "the environment's units" if told else "[-1, 1], in which the data's actions are taken to be"
+
+
+def _of_inputs(model) -> str:
+    """What legal and w mean, where there are such inputs."""
+    given, told = next(iter(model["agents"].values()))["inputs"], ""
+    if "legal" in given:
+        told += "`legal` says which choices the agent has now; it makes one of them.\n"
+    if "w" in given:
+        most = f", up to {model['guidance_max']:g}" if model["guidance_max"] else ""
+        told += f"`w` is the strength of guidance: 1 asks for good actions as they are, more goes on{most}.\n"
+    return told
 
 
 def _readme(model) -> str:
@@ -300,5 +316,5 @@ Made with vgm2p {model["versions"]["vgm2p"]}; training seed {model["seed"]} of t
 `obs` is what the environment shows the agent, as it is{remembered}.
 `noise` is standard normal, drawn anew at every step; it is scaled by {model["noise"]} inside, and zeros act
 without noise.
-`action` is in {units}.
+{_of_inputs(model)}`action` is in {units}.
 """

@@ -56,15 +56,22 @@ class Policy:
                     f"{', '.join(known) or 'none'}{told if name == 'guidance' else ''}"
                 )
         changed = {name: value for name, value in options.items() if name in known}
-        check_noise(changed.get("noise", 0.0))
         algorithm = dataclasses.replace(self.algorithm, **changed)  # type: ignore[type-var]
+        check_execution(algorithm)
         return dataclasses.replace(self, algorithm=algorithm)
 
 
-def check_noise(noise: float) -> None:
-    """InputError for a scale of noise that no flow was trained on."""
+def check_execution(algorithm: Algorithm) -> None:
+    """InputError for noise that no flow was trained on, for less than one step, or for guidance below 0."""
+    noise, steps, guidance = (getattr(algorithm, name, 1) for name in ("noise", "steps", "guidance"))
     if not 0.0 <= noise <= 1.0:
         raise InputError(f"noise {noise} must be at least 0 (none) and at most 1 (as in training)")
+    if steps < 1:
+        raise InputError(f"steps {steps} must be at least 1: without one, noise is all there is")
+    if not guidance >= 0.0:
+        raise InputError(
+            f"guidance {guidance} must be at least 0, which asks for any action; 1 is for good ones"
+        )
 
 
 @jax.jit(static_argnames=("algorithm", "spec"))

@@ -9,6 +9,7 @@
     result.json          the last checkpoint's score with its interval, beside the data's own; no score
                          where the data name no environment
     failure.json         why it stopped, if a metric was no longer a number
+    .lock                held by the process that trains there
 
 A run that was killed goes on from its last checkpoint and ends in the same bits.
 """
@@ -34,19 +35,28 @@ from vgm2p.algorithms import ALGORITHMS
 from vgm2p.algorithms.algorithm import Algorithm, Fit
 from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
-from vgm2p.data.store import read_json, read_lines, read_tensors, replace_file, write_json, write_lines
+from vgm2p.data.store import (
+    locked,
+    read_json,
+    read_lines,
+    read_tensors,
+    replace_file,
+    write_json,
+    write_lines,
+)
 from vgm2p.data.window import Window, blocks
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.flows import MeanFlow
-from vgm2p.policy import Policy, check_noise
-from vgm2p.stats import interval
+from vgm2p.policy import Policy, check_execution
+from vgm2p.stats import interval, normalise
 from vgm2p.tasks import TASKS, Own, Task, task
 from vgm2p.train import NonFiniteError, advance, check_finite, init, seed_keys
-from vgm2p.types import Episodes, Spec
+from vgm2p.types import Episodes, Spec, check_sampling
 from vgm2p.view import Standardise, TeamView
 
 CHECKPOINT_SECONDS = 60
+KEPT = ("state.safetensors", "policy.safetensors", "result.json")  # what holds a folder for its experiment
 _CHOICES = tyro.extras.subcommand_type_from_defaults(  # the command line's, each explained by its class
     {name: kind() for name, kind in ALGORITHMS.items()},
     descriptions={name: kind.__doc__ or "" for name, kind in ALGORITHMS.items()},
@@ -98,7 +108,8 @@ class Experiment:
             raise InputError(f"codes {self.codes} must be above 0")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"seeds {list(self.seeds)}: name at least one, and none twice")
-        check_noise(getattr(self.algorithm, "noise", 0.0))
+        check_execution(self.algorithm)
+        check_sampling(self.algorithm.sampling)
 
 
 class Setup(NamedTuple):
@@ -127,7 +138,7 @@ def prepare(experiment: Experiment) -> Setup:
         return _prepare_window(experiment, where, dataset, chosen, shown)
     selected = dataset if len(chosen) == len(dataset.lengths) else dataset.take(chosen)
     view = selected.view(*shown)
-    spec = _spec(experiment, view, dataset.legal is not None, dataset.action_dim, where.horizon)
+    spec = _spec(experiment, view, dataset.legal is not None, dataset.action_dim)
     replay = selected.replay(view, sampling, spec.actions)
     return Setup(dataset, spec, view, lambda step: replay)
 
@@ -135,7 +146,7 @@ def prepare(experiment: Experiment) -> Setup:
 def _prepare_window(experiment, where, dataset, chosen, shown) -> Setup:
     """The same, with a window of the chosen episodes on the device and the others on disk."""
     view = TeamView.over(blocks(dataset, chosen), dataset.action.shape[1], *shown)
-    spec = _spec(experiment, view, dataset.legal is not None, dataset.action_dim, where.horizon)
+    spec = _spec(experiment, view, dataset.legal is not None, dataset.action_dim)
     sampling = experiment.algorithm.sampling
     window = Window(dataset, chosen, view, sampling, spec.actions, experiment.window)
     return Setup(dataset, spec, view, lambda step: window.replay(step // experiment.log_every))
@@ -155,15 +166,23 @@ def run(experiment: Experiment, folder: Path | str, watcher: Watcher | None = No
     """Train, evaluate and save into `folder`, going on where an earlier run of the same stopped.
 
     Returns the content of `result.json`. Raises InputError if the folder holds another experiment that has
-    come as far as a checkpoint, or if the data's environment is shaped unlike the data,
-    NonFiniteError if a metric is not a number (the last good checkpoint stays).
+    come as far as a checkpoint, if another process trains there, or if the data's environment is shaped
+    unlike the data; NonFiniteError if a metric is not a number (the last good checkpoint stays).
     """
-    watcher, folder, where = watcher or Watcher(), Path(folder), task(experiment.task)
-    setup = prepare(experiment)
+    folder, where, setup = Path(folder), task(experiment.task), prepare(experiment)
     if isinstance(where, Own):
         where.check(setup.dataset)
-    _claim(folder, _record(experiment, setup))
-    write_json(folder / "data.json", setup.dataset.card)
+    with locked(folder / ".lock", f"{folder} is being trained by another process: choose another with --out"):
+        _claim(folder, _record(experiment, setup))
+        write_json(folder / "data.json", setup.dataset.card)
+        if not (folder / "result.json").exists():
+            seconds = _train(experiment, setup, where, folder, watcher or Watcher())
+            write_json(folder / "result.json", _result(experiment, setup, folder, seconds))
+    return read_json(folder / "result.json")
+
+
+def _train(experiment, setup, where, folder, watcher) -> float:
+    """Update, log, evaluate and save from where the folder stands to the end; the seconds spent in all."""
     keys, updates = seed_keys(experiment.seeds), experiment.updates
     states, seconds = _restore(experiment, setup, folder, keys)
     (folder / "failure.json").unlink(missing_ok=True)
@@ -176,7 +195,7 @@ def run(experiment: Experiment, folder: Path | str, watcher: Watcher | None = No
             policy = Policy(experiment.algorithm, setup.spec, setup.view, states.target, experiment.seeds)
             _score(policy, where, experiment.eval_episodes, step, folder, watcher)
         if step == updates:
-            break
+            return spent()
         chunk = min(updates - step, *(b - step % b for b in (experiment.log_every, experiment.eval_every)))
         states, metrics = advance(
             experiment.algorithm,
@@ -199,9 +218,6 @@ def run(experiment: Experiment, folder: Path | str, watcher: Watcher | None = No
         ):
             _checkpoint(folder, states, setup.view, spent())
             saved = time.monotonic()
-    if not (folder / "result.json").exists():
-        write_json(folder / "result.json", _result(experiment, setup, folder, spent()))
-    return read_json(folder / "result.json")
 
 
 def load_policy(folder: Path | str) -> Policy:
@@ -211,14 +227,14 @@ def load_policy(folder: Path | str) -> Policy:
     """
     folder = Path(folder)
     record = read_json(folder / "experiment.json")
-    if missing := {"discrete", "action_dim", "horizon"} - set(record):
+    if missing := {"discrete", "action_dim"} - set(record):
         told = ", ".join(sorted(missing))
         raise InputError(f"{folder} was made with another version of vgm2p: experiment.json lacks {told}")
     experiment, tensors = experiment_from(record), read_tensors(folder / "policy.safetensors")
     mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors))
     sizes = (record["agents"], experiment.standardise, record["padding"], experiment.history)
     view = TeamView(mean, std, tuple(own), *sizes)
-    spec = _spec(experiment, view, *(record[name] for name in ("discrete", "action_dim", "horizon")))
+    spec = _spec(experiment, view, record["discrete"], record["action_dim"])
     skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, spec, k), seed_keys(experiment.seeds))
     params = _unflatten(skeleton.target, tensors, "params", folder / "policy.safetensors")
     return Policy(experiment.algorithm, spec, view, params, experiment.seeds)
@@ -287,13 +303,16 @@ def device() -> str:
     return f"{first.device_kind} ({len(jax.devices())} {first.platform})"
 
 
-def _spec(experiment, view, discrete, action_dim, horizon) -> Spec:
-    """The sizes of an experiment's networks."""
-    agents = tuple(f"agent_{i}" for i in range(view.n))
+def _spec(experiment, view, discrete, action_dim) -> Spec:
+    """The sizes of an experiment's networks. InputError for settings that mean nothing to such actions."""
+    for name, kind, here in (("regress", "choices", discrete), ("codes", "numbers", not discrete)):
+        value = getattr(experiment, name)
+        if here and value != getattr(Experiment, name):
+            raise InputError(f"{name} {value}: these agents' actions are {kind}; leave it out")
     actions: Codec = Discrete(action_dim, experiment.codes)
     if not discrete:
         actions = Continuous(action_dim, experiment.regress)
-    return Spec(agents, view.obs_dim, view.mean.shape[-1], actions, horizon, experiment.updates)
+    return Spec(view.n, view.obs_dim, view.mean.shape[-1], actions, experiment.updates)
 
 
 def _record(experiment, setup):
@@ -303,7 +322,6 @@ def _record(experiment, setup):
         "padding": setup.view.padding,
         "action_dim": setup.spec.action_dim,
         "discrete": setup.spec.actions.discrete,
-        "horizon": setup.spec.horizon,
         "data_sha256": setup.dataset.card["sha256"],
         "versions": versions(),
         "device": device(),
@@ -311,9 +329,9 @@ def _record(experiment, setup):
 
 
 def _claim(folder, record):
-    """Write experiment.json, or make sure that the one there, if it has a checkpoint, asks for the same."""
+    """Write experiment.json, or make sure that the one there, if it came to anything, asks for the same."""
     path = folder / "experiment.json"
-    if not path.exists() or not (folder / "state.safetensors").exists():
+    if not path.exists() or not any((folder / name).exists() for name in KEPT):
         write_json(path, record)
         return
     old = read_json(path)
@@ -403,11 +421,19 @@ def _append(path, line):
         raise InputError(f"can't write {path}: {error.strerror}; mend that and run again to go on") from error
 
 
+def _normalised(experiment, means, good) -> float | None:
+    """The mean score from 0, random actions, to 1, the data's best tenth; None where random's is unknown."""
+    if means is None or experiment.task not in TASKS:
+        return None
+    return float(normalise(means, TASKS[experiment.task].random_return, good).mean())
+
+
 def _result(experiment, setup, folder, seconds):
     """The score of the last checkpoint, never the best."""
     scored = read_lines(folder / "evaluations.jsonl")
     last: dict[str, Any] = scored[-1] if scored else {}
     means = np.mean(last["returns"], axis=1) if scored else None
+    good = float(np.quantile(setup.dataset.returns, 0.9))
     return {
         "task": experiment.task,
         "algorithm": algorithm_name(experiment.algorithm),
@@ -418,10 +444,11 @@ def _result(experiment, setup, folder, seconds):
         "win_rate": last.get("win_rate"),  # of each seed; None where there is nothing to win
         "mean": None if means is None else float(means.mean()),
         "interval": None if means is None else interval(means),
+        "normalised": _normalised(experiment, means, good),
         "data_mean": float(setup.dataset.returns.mean()),
         "data_std": float(setup.dataset.returns.std()),
         "data_win_rate": setup.dataset.card.get("win_rate"),
-        "data_good": float(np.quantile(setup.dataset.returns, 0.9)),
+        "data_good": good,
         "data_sha256": setup.dataset.card["sha256"],
         "seconds": round(seconds, 1),
         "versions": versions(),

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -26,23 +27,22 @@ class Team(NamedTuple):
     body: str
     n: int
     random: float  # mean over at least 256 episodes; standard errors at most 5, and 0.01 in battles
-    horizon: int
 
 
 TEAMS = {
-    "6halfcheetah": Team("twin", "halfcheetah", 6, -283.0, 1000),
-    "3hopper": Team("twin", "hopper", 3, 19.0, 1000),
-    "2ant": Team("twin", "ant", 2, -52.0, 1000),
-    "3m": Team("smax", "3m", 3, 0.186, 100),
-    "8m": Team("smax", "8m", 8, 0.176, 100),
-    "2s3z": Team("smax", "2s3z", 5, 0.212, 100),
-    "5m_vs_6m": Team("smax", "5m_vs_6m", 5, 0.138, 100),
-    "smacv2_5_units": Team("smax", "smacv2_5_units", 5, 0.25, 100),
-    "smacv2_10_units": Team("smax", "smacv2_10_units", 10, 0.276, 100),
-    "matching": Team("toy", "matching", 2, 0.244, 1),
-    "xor": Team("toy", "xor", 2, 0.5, 1),
-    "cover": Team("toy", "cover", 3, 0.704, 1),
-    "bridge": Team("toy", "bridge", 2, 0.03, 12),
+    "6halfcheetah": Team("twin", "halfcheetah", 6, -283.0),
+    "3hopper": Team("twin", "hopper", 3, 19.0),
+    "2ant": Team("twin", "ant", 2, -52.0),
+    "3m": Team("smax", "3m", 3, 0.186),
+    "8m": Team("smax", "8m", 8, 0.176),
+    "2s3z": Team("smax", "2s3z", 5, 0.212),
+    "5m_vs_6m": Team("smax", "5m_vs_6m", 5, 0.138),
+    "smacv2_5_units": Team("smax", "smacv2_5_units", 5, 0.25),
+    "smacv2_10_units": Team("smax", "smacv2_10_units", 10, 0.276),
+    "matching": Team("toy", "matching", 2, 0.244),
+    "xor": Team("toy", "xor", 2, 0.5),
+    "cover": Team("toy", "cover", 3, 0.704),
+    "bridge": Team("toy", "bridge", 2, 0.03),
 }
 TIERS = {  # of a team's datasets
     "twin": ("expert", "medium", "medium-replay", "medium-expert"),
@@ -95,11 +95,6 @@ class Task:
         return self._team.random
 
     @property
-    def horizon(self) -> int:
-        """The time limit of an episode."""
-        return self._team.horizon
-
-    @property
     def published(self) -> dict | None:
         """Statistics of the published dataset that this one is the twin of; None for battles and games."""
         return None if self.suite != "twin" else reference()["datasets"][self.team][self.tier]
@@ -149,11 +144,6 @@ class Own:
         return self.card["agents"]
 
     @property
-    def horizon(self) -> int:
-        """The longest episode."""
-        return self.card["horizon"]
-
-    @property
     def team(self) -> str:
         """The team of the table in whose environment it is scored; "" if it is another."""
         name = (self.card.get("env") or {}).get("team", "")
@@ -190,10 +180,20 @@ class Own:
 
     def check(self, data: Dataset) -> None:
         """InputError if the environment can't be made, or shows and takes otherwise than the data do."""
-        if self.has_env and not self.team:
-            env: Any = self.make_env(1)
-            env.close()
-            env.layout.check(data)
+        if not self.has_env:
+            return
+        env: Any = self.make_env(1)
+        shown = env.reset(0)
+        env.close()
+        wanted = _taken(TEAMS[self.team].n, env) if self.team else env.layout.taken
+        name = "state" if data.obs is None else "obs"  # what policies see
+        for what, shape in (wanted | {name: np.shape(getattr(shown, name))[1:]}).items():
+            found = np.shape(getattr(data, what))[1:]
+            if found != shape:
+                raise InputError(
+                    f"a row of {what!r} has shape {found} in the data and {shape} in the environment: name "
+                    "another environment, or give it the options that the data were made with"
+                )
 
     def load_data(self) -> Dataset:
         """The dataset."""
@@ -202,6 +202,13 @@ class Own:
     def data_sha256(self) -> str | None:
         """The digest on the dataset's card."""
         return self.card.get("sha256")
+
+
+def _taken(n, env) -> dict[str, tuple[int, ...]]:
+    """The shapes of a row of actions that a team's environment takes."""
+    return (
+        {"action": (n,), "legal": (n, env.choices)} if env.choices else {"action": (n, env.action_dim // n)}
+    )
 
 
 def _make_env(name, suite, what, copies, threads) -> VecEnv:
@@ -256,12 +263,20 @@ def task(name: str) -> Task | Own:
     return Own(name, store.read_json(store.home() / name / "card.json"))
 
 
+def load_dataset(name: str) -> Dataset:
+    """The dataset of that name, of the table or yours. InputError, with the mend, if it is not there."""
+    return task(name).load_data()
+
+
 def _import_omiga(name) -> None:
     from vgm2p.data import importing, omiga
 
     path = omiga.file_of(name, store.home() / "omiga")
-    if path and path.exists() and not (store.home() / name / "card.json").exists():
-        importing.import_data("omiga", str(path), name)
+    if path is None or (store.home() / name / "card.json").exists():
+        return
+    if not path.exists():
+        raise InputError(f"no data for {name}: put OMIGA's file at {path}, or import it from where it is")
+    importing.import_data("omiga", str(path), name)
 
 
 def tabled(name: str, others: list[str] | None = None) -> Task:

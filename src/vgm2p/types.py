@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
 from vgm2p.actions import Codec
+from vgm2p.errors import InputError
 
 Metrics = dict[str, Float[Array, ""]]
 Params = Any  # a pytree of arrays; each algorithm names its own
@@ -21,20 +22,15 @@ Chance = PRNGKeyArray | Float[Array, "*d b n a"]  # a key, or the standard norma
 class Spec:
     """The sizes of a task and a training: all that an algorithm must know beside its own fields.
 
+    n: number of agents.
     updates: the planned number of updates, over which learning rates fall to zero; constant if None.
     """
 
-    agents: tuple[str, ...]
+    n: int
     obs_dim: int
     state_dim: int
     actions: Codec
-    horizon: int
     updates: int | None = None
-
-    @property
-    def n(self) -> int:
-        """Number of agents."""
-        return len(self.agents)
 
     @property
     def action_dim(self) -> int:
@@ -64,6 +60,17 @@ class Sampling(NamedTuple):
     selection: float | None = None  # expectile of the returns that an episode must reach to be drawn from
     halves: int = 0  # random halves of the episodes that a transition names its places in
     habit: int = 0  # first steps of an episode whose mean action tells which team acts
+
+
+def check_sampling(asked: Sampling) -> None:
+    """InputError for batches that nothing can be learned from."""
+    for name in ("pool", "lookahead"):
+        if getattr(asked, name) < 1:
+            raise InputError(f"{name} {getattr(asked, name)} must be at least 1")
+    if not 0.0 <= asked.discount < 1.0:
+        raise InputError(
+            f"discount {asked.discount} must be at least 0 and below 1: rewards are scaled by 1 - discount"
+        )
 
 
 def had_choice(legal: Bool[Array, "*b n a"]) -> Bool[Array, "*b n"]:

@@ -41,12 +41,9 @@ class TeamView(eqx.Module):
     ) -> "TeamView":
         """A view with the means and standard deviations of `sight`; constant entries keep scale 1.
 
-        history: how many of its own observations an agent sees. InputError if it has none of its own.
+        history: how many of its own observations an agent sees. InputError if it has none of its own, or if
+        they are to be standardised by "vector".
         """
-        if history < 1:
-            raise InputError(f"history {history} must be at least 1: the current observation counts")
-        if history > 1 and sight.obs is None:
-            raise InputError(f"history {history}: these agents see the whole state, and need 1")
         return TeamView.over([sight], n, standardise, padding, history)
 
     @staticmethod
@@ -58,8 +55,16 @@ class TeamView(eqx.Module):
         history: int = 1,
     ) -> "TeamView":
         """The same of what is shown block by block, for data larger than memory."""
+        if history < 1:
+            raise InputError(f"history {history} must be at least 1: the current observation counts")
         state, own = None, None
         for sight in blocks:
+            if history > 1 and sight.obs is None:
+                raise InputError(f"history {history}: these agents see the whole state, and need 1")
+            if standardise == "vector" and sight.obs is not None:
+                raise InputError(
+                    'standardise "vector" is for agents that see the whole state; these see a part'
+                )
             state = _merged(state, sight.state)
             own = None if sight.obs is None else _merged(own, sight.obs.reshape(-1, sight.obs.shape[-1]))
         if state is None:

@@ -9,7 +9,7 @@ two network passes per step. Training is VGM²P's with w = 1, where its target i
 and r = t on every row: so the two differ in the flow alone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -78,5 +78,5 @@ class CFGRLFlow:
     @property
     def _training(self) -> VGM2P:
         """What its training is: VGM²P's at strength 1, with marginal velocities only."""
-        plain = VGM2P(self.values, flow=FLOW_MATCHING, fit=self.fit, guidance_max=None)
-        return replace(plain, threshold=self.threshold)
+        same = {"values": self.values, "threshold": self.threshold, "fit": self.fit}
+        return VGM2P(**same, flow=FLOW_MATCHING, guidance_max=None)  # type: ignore[arg-type]

@@ -92,6 +92,8 @@ class VGM2P:
         if not 1.0 <= self.guidance <= most:
             limit = "" if self.guidance_max is None else f" and at most guidance_max, {self.guidance_max}"
             raise InputError(f"guidance {self.guidance} must be at least 1{limit}")
+        if self.quantile is not None and not 0.0 < self.quantile <= 1.0:
+            raise InputError(f"quantile {self.quantile} must be above 0 and at most 1, every action")
         if not 0.0 < self.guided_share <= 1.0:
             raise InputError(f"guided_share {self.guided_share} must be above 0 and at most 1")
         if not 0.0 < self.null_share < self.flow.anchors:
@@ -204,7 +206,10 @@ class VGM2P:
     def _layout(self, rows):
         """(rows of any action, anchors, where the guided rows are) among `rows`; see `policy_loss`."""
         null, anchors = round(self.null_share * rows), self.flow.anchor_rows(rows)
-        share = self.guided_share if self.guidance_max else float(self.guidance > 1.0)
+        if not 0 < null < anchors:
+            raise InputError(f"batch {rows} leaves no row to one of the two flows: take at least 8")
+        told = self.guidance_max is not None
+        share = self.guided_share if told else float(self.guidance > 1.0)
         before, after = round(share * (anchors - null)), round(share * (rows - anchors))
         return null, anchors, slice(anchors - before, anchors + after)
 
@@ -212,7 +217,7 @@ class VGM2P:
         """w of every row: 1, but on guided rows fixed, or log-uniform in [1, guidance_max]."""
         row = jnp.arange(shape[0])[:, None]
         drawn = self.guidance
-        if self.guidance_max:
+        if self.guidance_max is not None:
             each = (shape[0], 1) if self.shared_noise else shape
             drawn = jnp.exp(jax.random.uniform(key, each, maxval=jnp.log(self.guidance_max)))
         return jnp.where((guided.start <= row) & (row < guided.stop), drawn, jnp.ones(shape))

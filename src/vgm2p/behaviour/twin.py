@@ -84,7 +84,7 @@ def _carded(task, seed, dataset, source="drawn by vgm2p", **more) -> Dataset:
         "licence": "Apache-2.0",
         "seed": seed,
         "agents": task.n,
-        "horizon": task.horizon,
+        "horizon": int(dataset.lengths.max()),
         "versions": versions(),
         **describe(dataset.returns, dataset.lengths),
         **more,

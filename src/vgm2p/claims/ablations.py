@@ -18,6 +18,7 @@ from vgm2p.claims.presets import ONCE, VALUES
 from vgm2p.claims.sensitivity import SETS
 from vgm2p.claims.words import Words, short
 from vgm2p.flows import MeanFlow
+from vgm2p.runs import Experiment
 from vgm2p.stats import mean_and_interval
 from vgm2p.tasks import task
 from vgm2p.values import CentralAdvantage, EpisodeReturn, LinearAdvantage, MixedIQL, ReturnToGo
@@ -81,11 +82,15 @@ CHOICES: dict[str, dict[str, Fields]] = {
     "intervals: end at the data": {"at an earlier time": _flow(to_data=False)},
     "bad actions: only in the unconditional flow": {"a class of their own": _of(negatives=True)},
     "strength: told, 1 to 2": {"trained for 1 alone": _of(guidance_max=None)},
+    "times: uniform": {"logit-normal": _flow(times="logit-normal")},
 }
-
-
+Changes = dict[str, dict[str, dict[str, Any]]]  # choice of ours: what instead: fields of the experiment
+OF_RUNS: Changes = {
+    "actions: as logged": {"clipped to what motors take": {"regress": "clipped"}},
+    "observations: by the data's statistics": {"each vector by its own": {"standardise": "vector"}},
+}
 BATTLES = ("smax/3m-medium", "smax/2s3z-poor", "smax/smacv2_5_units-replay")
-OF_BATTLES: dict[str, dict[str, dict[str, Any]]] = {  # choice of ours: what instead: fields of the experiment
+OF_BATTLES: Changes = {
     "history: what is seen now": {"the last two": {"history": 2}, "the last four": {"history": 4}},
     "codes of choices: 1 and -1": {"0.3 and -0.3": {"codes": 0.3}, "3 and -3": {"codes": 3.0}},
 }
@@ -93,28 +98,40 @@ OF_BATTLES: dict[str, dict[str, dict[str, Any]]] = {  # choice of ours: what ins
 
 def cells() -> list[Cell]:
     """Our choices and each alternative, on every set."""
-    return [cell for name in SETS for cell in _of_robots(name)] + [
-        cell for name in BATTLES for cell in _of_fighters(name)
+    robots = [
+        Cell(cell, made, ())
+        for name in SETS
+        for cell, made in (_of_robots(name) | _of_algorithm(name)).items()
     ]
+    fighters = [
+        Cell(cell, made, smax.NOISES)
+        for name in BATTLES
+        for cell, made in _changed(smax.experiment(name, OURS), OF_BATTLES).items()
+    ]
+    return robots + fighters
 
 
-def _of_robots(name) -> list[Cell]:
+def _of_robots(name) -> dict[str, Experiment]:
+    return _changed(ONCE.run(name, OURS), OF_RUNS)
+
+
+def _of_algorithm(name) -> dict[str, Experiment]:
     changes = {told: make(task(name).team) for others in CHOICES.values() for told, make in others.items()}
-    ours = {OURS: ONCE.run(name, "vgm2p")}
-    others = {f"vgm2p, {told}": ONCE.run(name, "vgm2p", **fields) for told, fields in changes.items()}
-    return [Cell(cell, experiment, ()) for cell, experiment in (ours | others).items()]
+    return {f"{OURS}, {told}": ONCE.run(name, OURS, **fields) for told, fields in changes.items()}
 
 
-def _of_fighters(name) -> list[Cell]:
-    changes = {told: fields for others in OF_BATTLES.values() for told, fields in others.items()}
-    ours = smax.experiment(name, "vgm2p")
-    others = {f"vgm2p, {told}": replace(ours, **fields) for told, fields in changes.items()}
-    return [Cell(cell, experiment, smax.NOISES) for cell, experiment in ({OURS: ours} | others).items()]
+def _changed(ours: Experiment, choices: Changes) -> dict[str, Experiment]:
+    """Ours, and it with each change."""
+    changes = {told: fields for others in choices.values() for told, fields in others.items()}
+    return {OURS: ours} | {f"{OURS}, {told}": replace(ours, **fields) for told, fields in changes.items()}
 
 
 def shown(lines: list[dict]) -> list[Words]:
     """For each choice the score and interval of ours and of each alternative: returns, and battles won."""
-    tables = (("Mean return", SETS, CHOICES), ("Battles won without noise, in percent", BATTLES, OF_BATTLES))
+    tables = (
+        ("Mean return", SETS, CHOICES | OF_RUNS),
+        ("Battles won without noise, in percent", BATTLES, OF_BATTLES),
+    )
     return [
         Words(caption, ("choice", "instead", *map(short, sets)), _rows(lines, sets, choices))
         for caption, sets, choices in tables
@@ -130,7 +147,7 @@ def _rows(lines, sets, choices) -> list[tuple[str, ...]]:
     found = [("", "ours in all", *(_text(lines, name, OURS) for name in sets))]
     for choice, alternatives in choices.items():
         for told in alternatives:
-            found.append((choice, told, *(_text(lines, name, f"vgm2p, {told}") for name in sets)))
+            found.append((choice, told, *(_text(lines, name, f"{OURS}, {told}") for name in sets)))
     return found
 
 

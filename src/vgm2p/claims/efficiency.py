@@ -94,8 +94,7 @@ def synthetic(agents: int) -> tuple[Spec, Dataset]:
         terminated=np.zeros(episodes, bool),
         card={"id": "synthetic"},
     )
-    names = tuple(f"agent_{i}" for i in range(agents))
-    return Spec(names, data.view().obs_dim, 17, Continuous(1), length), data
+    return Spec(agents, data.view().obs_dim, 17, Continuous(1)), data
 
 
 def measure(record: Path, tick: Callable[[str], Any]) -> None:

@@ -15,6 +15,7 @@ from vgm2p.cli.claims import Claims, Report
 from vgm2p.cli.data import Data
 from vgm2p.cli.teams import Demo, Estimate, Evaluate, Export, Play, Pull, Push, Train
 from vgm2p.errors import InputError
+from vgm2p.train import NonFiniteError
 
 Command = (
     Annotated[Demo, subcommand("demo")]
@@ -46,7 +47,7 @@ def main(args: list[str] | None = None) -> None:
     """Run one command; bad input ends with status 2 and a message, an interrupt with 130."""
     try:
         parse(args).run()
-    except (InputError, ArithmeticError) as error:
+    except (InputError, NonFiniteError) as error:
         told = f"[bold red]error:[/bold red] {escape(str(error))}"
         Console(stderr=True).print(told, highlight=False, soft_wrap=True)  # a path stays in one piece
         sys.exit(2)

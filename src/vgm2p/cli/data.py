@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from rich.markup import escape
@@ -13,6 +13,8 @@ from rich.table import Table
 from tyro.conf import Positional, arg, subcommand
 
 from vgm2p.cli.screen import out, progress_bar, returns_text
+from vgm2p.data.importing import Kind, export_data, import_data
+from vgm2p.data.rows import Ends
 from vgm2p.data.store import home, read_json
 from vgm2p.errors import InputError
 from vgm2p.hub import OG_MARL, fetch
@@ -80,10 +82,12 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
     where, began = tabled(name), time.monotonic()
     if (home() / name / "card.json").exists():
         card = read_json(home() / name / "card.json")
-        if card["transitions"] < 0.9 * (transitions or 0) or card["seed"] != seed:  # whole episodes only
+        asked = transitions or where.transitions
+        if card["transitions"] < 0.9 * asked or card["seed"] != seed:  # whole episodes only
             raise InputError(
                 f"{name} has been made already, with {card['transitions']:,} transitions and seed "
-                f"{card['seed']}: delete {home() / name} to make it anew (runs that began on it can't go on)"
+                f"{card['seed']}; asked for are {asked:,} and seed {seed}. Delete {home() / name} to make it "
+                "anew (runs that began on it can't go on)"
             )
         out.print(f"{name}: {card['transitions']:,} transitions, made already")
         return
@@ -118,7 +122,18 @@ class DataShow:
         from vgm2p.picture import draw_returns
 
         dataset = task(self.task).load_data()
-        for name in ("id", "source", "note", "licence", "env", "seed", "versions", "sha256"):
+        for name in (
+            "id",
+            "source",
+            "note",
+            "ends",
+            "time_limit",
+            "licence",
+            "env",
+            "seed",
+            "versions",
+            "sha256",
+        ):
             if name in dataset.card:
                 out.print(f"[bold]{name}[/bold] {dataset.card[name]}", highlight=False)
         returns, lengths = dataset.returns, dataset.lengths
@@ -189,7 +204,7 @@ class DataImport:
     Example: vgm2p data import vault vaults/3m.vlt/Good og/3m-good --time-limit 60
     """
 
-    kind: Positional[Literal["omiga", "vault", "folder", "minari"]]
+    kind: Positional[Kind]
     """The format."""
     source: Positional[str]
     """The file or folder; of Minari, the dataset's name there."""
@@ -197,7 +212,7 @@ class DataImport:
     """What the dataset is to be called; of OMIGA's files, by default omiga/<team>-<tier>."""
     agents: int | None = None
     """How many there are, where the format does not tell (minari, and folders without a layout.json)."""
-    ends: Literal["step", "row"] | None = None
+    ends: Ends | None = None
     """Where end flags are: on the last action's row, or on an extra row with the last observation. By default
     what a folder's layout.json says, or step."""
     time_limit: int | None = None
@@ -214,7 +229,6 @@ class DataImport:
     def run(self) -> None:
         """Import, and say what was found."""
         from vgm2p.data import omiga
-        from vgm2p.data.importing import import_data
 
         name = self.name or (omiga.name_of(Path(self.source)) if self.kind == "omiga" else None)
         if name is None:
@@ -237,7 +251,7 @@ class DataImport:
             f"{dataset.terminated.mean():.0%} truly ended. Look at it: vgm2p data check {name}"
         )
         cut = int((~dataset.terminated).sum())
-        if self.kind in ("folder", "vault") and self.ends == "step" and cut:
+        if card.get("ends") == "step" and cut:
             out.print(
                 f"{cut:,} last actions were left out, of episodes that were cut: the log does not hold what "
                 "they led to (--ends row reads logs that do)"
@@ -262,17 +276,15 @@ class DataExport:
 
     task: TaskName
     """The dataset."""
-    kind: Positional[Literal["omiga", "vault", "folder", "minari"]]
+    kind: Positional[Kind]
     """The format."""
     out: Positional[str]
     """The file or folder, which must not exist; of Minari, the name there."""
-    ends: Literal["step", "row"] = "step"
+    ends: Ends = "step"
     """Of vaults: OG-MARL's own alignment, or an extra row that keeps each episode's last observation."""
 
     def run(self) -> None:
         """Write it."""
-        from vgm2p.data.importing import export_data
-
         export_data(task(self.task).load_data(), self.kind, self.out, self.ends)
         out.print(f"wrote {self.out}")
 

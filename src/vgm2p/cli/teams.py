@@ -8,14 +8,17 @@ import numpy as np
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from vgm2p.algorithms import VGM2P
+from vgm2p.algorithms import ALGORITHMS, VGM2P
+from vgm2p.claims.presets import CPU
 from vgm2p.cli.data import make_data
 from vgm2p.cli.screen import interval_text, number, out, progress_bar, returns_text, score_text
+from vgm2p.command import command
+from vgm2p.data.card import versions
 from vgm2p.data.store import home, read_lines, write_json
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, Watcher, algorithm_name, load_policy, run, run_task
+from vgm2p.runs import Experiment, Watcher, algorithm_name, device, load_policy, run, run_task
 from vgm2p.stats import interval
-from vgm2p.tasks import task
+from vgm2p.tasks import TASKS, task
 
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN")]
 
@@ -107,7 +110,19 @@ def train(experiment, folder: Path) -> None:
         f"{interval_text(result['interval'], len(result['seeds']))}; "
         f"the data's episodes: {returns_text(result['data_mean'], result['data_std'])}"
     )
+    if result["normalised"] is not None:
+        out.print(f"normalised: {result['normalised']:.2f} (0: random actions, 1: the data's best tenth)")
+    _tell_the_tables(experiment)
     out.print(f"picture: {folder / 'picture.png'}")
+
+
+def _tell_the_tables(experiment) -> None:
+    """With which settings the results were made, where they are not the defaults that were taken."""
+    method = algorithm_name(experiment.algorithm)
+    if experiment.task in TASKS and experiment.algorithm == ALGORITHMS[method]():
+        theirs = CPU.run(experiment.task, method)
+        if theirs.algorithm != experiment.algorithm:
+            out.print(f"docs/results.md has other settings for this team: {command(theirs)}", soft_wrap=True)
 
 
 @dataclass
@@ -129,6 +144,8 @@ class Evaluate:
     """Guidance strength, where training left it open (vgm2p with --guidance-max, cfgrl_flow)."""
     steps: int | None = None
     """Steps from noise to action (flows, diffusion); by default the run's own."""
+    json: Path | None = None
+    """Also write every episode's return and length, and how they were played, into this file."""
 
     def run(self) -> None:
         """Play the episodes and print the score."""
@@ -145,6 +162,24 @@ class Evaluate:
             f"{where.id}: {score_text(episodes)}, {interval_text(interval(means), len(means))}, "
             f"per seed {', '.join(map(number, means))}, episode length {lengths:.0f}"
         )
+        if self.json:
+            write_json(self.json, self._played(where, policy, episodes))
+            out.print(f"wrote {self.json}")
+
+    def _played(self, where, policy, episodes) -> dict:
+        won = [e.wins.tolist() for e in episodes] if episodes[0].wins is not None else None
+        return {
+            "task": where.id,
+            "run": str(self.run_folder),
+            "seeds": list(policy.seeds),
+            "evaluation_seed": self.seed,
+            "options": {name: getattr(policy.algorithm, name) for name in policy.algorithm.options},
+            "returns": [e.returns.tolist() for e in episodes],
+            "lengths": [e.lengths.tolist() for e in episodes],
+            "won": won,
+            "versions": versions(),
+            "device": device(),
+        }
 
 
 @dataclass

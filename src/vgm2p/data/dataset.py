@@ -46,6 +46,7 @@ class Dataset:
     legal: Bool[ndarray, "rows n choices"] | None = None
 
     def __post_init__(self):
+        self._check_shapes()
         transitions, episodes = int(self.lengths.sum()), len(self.lengths)
         expected = {
             "state": (self.state, transitions + episodes),
@@ -69,6 +70,22 @@ class Dataset:
                     f"{self.id}: field {name!r} holds {array[row].ravel()[:4]}... in row {row}: "
                     "remove or repair the episodes with non-finite numbers, or make the data again"
                 )
+
+    def _check_shapes(self):
+        if (empty := np.flatnonzero(self.lengths < 1)).size:
+            raise InputError(
+                f"{self.id}: episode {empty[0]} has {self.lengths[empty[0]]} steps: leave it out"
+            )
+        if (self.action.ndim == 2) != (self.legal is not None):
+            raise InputError(
+                f"{self.id}: field 'action' has shape {self.action.shape}, 'legal' is "
+                f"{'missing' if self.legal is None else 'there'}: choices [transitions, n] need it, numbers "
+                "[transitions, n, a] can't have it"
+            )
+        there = {"action": self.action, "obs": self.obs, "legal": self.legal}
+        agents = {name: x.shape[1] for name, x in there.items() if x is not None}
+        if len(set(agents.values())) > 1:
+            raise InputError(f"{self.id}: fields are of different numbers of agents: {agents}")
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ from vgm2p.data.dataset import Dataset
 from vgm2p.data.rows import Ends
 from vgm2p.data.writer import Writer
 from vgm2p.errors import InputError, unknown
-from vgm2p.tasks import TASKS, TEAMS
+from vgm2p.tasks import TASKS, TEAMS, Own
 
 Kind = Literal["omiga", "vault", "folder", "minari"]
 
@@ -42,15 +42,15 @@ def import_data(
     folder = store.folder_of(name, TASKS)
     if (folder / "unfinished").exists():
         raise InputError(f"{folder} holds an unfinished recording: go on with it, or delete the folder")
-    layout, known = _environment(env)
+    known = _environment(env)
     writer = Writer(folder, {})  # tells if the name is taken, before anything is read
     try:
         card, episodes = _read(kind, source, agents, ends, time_limit)
         writer.card = {"id": name, **card, **known}
         writer.card |= {"licence": licence} if licence else {}
-        for part in map(_scaled(action_range, writer.card), episodes):
-            if layout:
-                layout.check(part)
+        for k, part in enumerate(map(_scaled(action_range, writer.card), episodes)):
+            if k == 0:  # the writer holds the others to it
+                Own(name, writer.card).check(part)
             writer.add(part)
         return writer.finish()
     except BaseException as error:
@@ -62,21 +62,20 @@ def import_data(
         raise InputError(f"{source} can't be read as {kind} ({type(error).__name__}: {error})") from error
 
 
-def _environment(env) -> tuple[Any, dict[str, Any]]:
-    """(its layout, if it is PettingZoo's; what a card tells of it). InputError if it can't be made."""
+def _environment(env) -> dict[str, Any]:
+    """What a card tells of an environment. InputError if it can't be made."""
     if env is None:
-        return None, {}
+        return {}
     if "team" in env:
         if env["team"] not in TEAMS:
             raise unknown("team", env["team"], list(TEAMS))
-        return None, {"env": env}
+        return {"env": env}
     from vgm2p.envs.pettingzoo import Layout, make
 
     made = make(env["module"], env.get("options", {}))
     layout = Layout.of(made)
-    known = {"env": env, "names": list(layout.agents), **layout.card(made)}
     made.close()
-    return layout, known
+    return {"env": env, "names": list(layout.agents), **layout.card(made)}
 
 
 def _scaled(action_range, card) -> Callable[[Dataset], Dataset]:

@@ -57,7 +57,8 @@ def read(
     blocks = _numpy(arrays, path) if arrays else _parquet(tables, agents)
     card = {
         "source": f"{'NumPy' if arrays else 'Parquet'} files in {path.name}",
-        "note": f'end flags are on the "{ends}"; time limit {time_limit or "as flagged"}',
+        "ends": ends,
+        "time_limit": time_limit,
         "licence": "not stated",
         "agents": agents,
         "env": None,

@@ -32,7 +32,8 @@ class Rows(NamedTuple):
     """Some rows of a log, one after another in time.
 
     reward: the team's, or one per agent, of which the mean is taken.
-    terminated, truncated: is the end flag up? (of any agent, where there is one per agent)
+    terminated, truncated: is the end flag up? Where there is one per agent it stays up, and the team's
+      episode ends with its last agent's: cut if any agent was cut.
     obs, legal: None where agents see the whole state, or where actions are no choices.
     """
 
@@ -56,10 +57,9 @@ def checked(rows: Rows, where: str) -> Rows:
             raise InputError(f"{where}: {name!r} is of type {x.dtype}; it must hold numbers")
         if len(x) != len(fields["action"]):
             raise InputError(f"{where}: {name!r} has {len(x)} rows and 'action' {len(fields['action'])}")
-    for name in ("reward", "terminated", "truncated"):
-        x = fields[name].reshape(len(fields[name]), -1)
-        mean = x.mean(1, dtype=np.float64) if x.shape[1] else np.zeros(len(x))
-        fields[name] = mean if name == "reward" else mean > 0
+    reward = fields["reward"].reshape(len(fields["reward"]), -1)
+    fields["reward"] = reward.mean(1, dtype=np.float64) if reward.shape[1] else np.zeros(len(reward))
+    fields["terminated"], fields["truncated"] = _ends(fields["terminated"], fields["truncated"], where)
     for name, axes in AXES.items():
         if name not in fields:
             continue
@@ -140,6 +140,26 @@ def _made(rows: Rows, last: Int[ndarray, " e"], ends: Ends, time_limit: int | No
         obs=None if rows.obs is None else rows.obs[at],
         legal=None if rows.legal is None else rows.legal[at],
     )
+
+
+def _ends(terminated, truncated, where) -> tuple[Bool[ndarray, " t"], Bool[ndarray, " t"]]:
+    """The team's (terminated, truncated) flags of its own or of all its agents' flags."""
+    rows, both = len(terminated), (terminated, truncated)
+    flags = [x.reshape(rows, -1) != 0 if x.size else np.zeros((rows, 1), bool) for x in both]
+    widths = [x.shape[1] for x in flags]
+    if len(set(widths)) > 1 and 1 not in widths:
+        raise InputError(f"{where}: 'terminated' has {widths[0]} flags in a row, 'truncated' {widths[1]}")
+    ended = flags[0] | flags[1]
+    over = np.asarray(ended.all(1))
+    fallen = (ended[:-1] & ~ended[1:]).any(1) & ~over[:-1]
+    if fallen.any():
+        row = int(np.flatnonzero(fallen)[0])
+        raise InputError(
+            f"{where}: an agent's end flag is up in row {row} and down in the next, and the team goes on: "
+            "keep flags up until the last agent's, or give one flag for the team"
+        )
+    cut = np.asarray(over & (flags[1] & ~flags[0]).any(1))
+    return over & ~cut, cut
 
 
 def _float(x, where, name):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -80,9 +81,35 @@ def _unwritten(path, error) -> InputError:
     )
 
 
+def locked(path: Path, told: str) -> FileLock:
+    """A lock on the file `path` that ends with this process, however it ends.
+
+    Raises InputError, with what is told, if another holds it.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(told) from error
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    return lock
+
+
 def write_json(path: Path, content: Any) -> None:
-    """`content` as indented JSON, whole or not at all."""
-    replace_file(path, lambda p: p.write_text(json.dumps(content, indent=1) + "\n"))
+    """`content` as indented JSON, whole or not at all; a number that is none becomes null."""
+    text = json.dumps(_numbers(content), indent=1, allow_nan=False)
+    replace_file(path, lambda p: p.write_text(text + "\n"))
+
+
+def _numbers(content):
+    """The same with None for what JSON has no number for."""
+    if isinstance(content, dict):
+        return {name: _numbers(x) for name, x in content.items()}
+    if isinstance(content, list | tuple):
+        return [_numbers(x) for x in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_json(path: Path) -> Any:

@@ -30,15 +30,17 @@ def read(path: Path, ends: Ends, time_limit: int | None) -> tuple[dict[str, Any]
     b, _, n, *_ = shapes["observations"]
     card = {
         "source": f"Flashbax vault {path.parent.name}/{path.name}",
-        "note": f'end flags are on the "{ends}"; time limit {time_limit or "as flagged"}',
+        "ends": ends,
+        "time_limit": time_limit,
         "licence": "not stated",
         "agents": n,
         "env": None,
     }
 
     def stream(seed):
+        choices = _choices(vault, shapes, path)
         for first, last in _intervals(vault, shapes):
-            yield _rows(vault, shapes, first, last, seed, path)
+            yield _rows(vault, shapes, np.s_[seed, first:last], choices, path)
 
     parts = (part for seed in range(b) for part in episodes(stream(seed), ends, time_limit, f"{path}"))
     return card, parts
@@ -125,20 +127,22 @@ def _intervals(vault, shapes) -> Iterator[tuple[int, int]]:
         yield first, min(first + size, vault.vault_index)
 
 
-def _rows(vault, shapes, first, last, seed, path) -> Rows:
-    stores = _flat(vault._all_datastores)  # `Vault.read` knows whole percentages only
+def _column(vault, name, part, path) -> np.ndarray:
+    """A part of a column. (`Vault.read` knows whole percentages only.)"""
+    try:
+        return np.asarray(_flat(vault._all_datastores)[name][part].read().result())
+    except ValueError as error:
+        raise InputError(f"{path}: column {name!r} can't be read ({error}); it is damaged") from error
+
+
+def _rows(vault, shapes, part, choices, path) -> Rows:
     known = set(FIELDS) | {"infos/state", "infos/legals"}
-    found: dict[str, np.ndarray] = {}
-    for name in known & set(shapes):
-        try:
-            found[name] = np.asarray(stores[name][seed, first:last].read().result())
-        except ValueError as error:
-            raise InputError(f"{path}: column {name!r} can't be read ({error}); it is damaged") from error
+    found = {name: _column(vault, name, part, path) for name in known & set(shapes)}
     obs = found["observations"]
     state = found.get("infos/state")
     legal = found.get("infos/legals")
-    if legal is None and found["actions"].dtype.kind in "iu":
-        legal = np.ones((*found["actions"].shape[:2], _choices(stores, seed)), bool)
+    if choices:
+        legal = np.ones((*found["actions"].shape[:2], choices), bool)
     return Rows(
         state=obs.reshape(len(obs), -1) if state is None else state,
         action=found["actions"],
@@ -150,8 +154,12 @@ def _rows(vault, shapes, first, last, seed, path) -> Rows:
     )
 
 
-def _choices(stores, seed) -> int:
-    return int(np.asarray(stores["actions"][seed].read().result()).max()) + 1
+def _choices(vault, shapes, path) -> int:
+    """How many choices there are, if the vault does not tell: one more than any seed's highest; else 0."""
+    if "infos/legals" in shapes or _column(vault, "actions", np.s_[:, :1], path).dtype.kind not in "iu":
+        return 0
+    parts = (np.s_[:, first:last] for first, last in _intervals(vault, shapes))
+    return 1 + max(int(_column(vault, "actions", part, path).max()) for part in parts)
 
 
 def _opened(path):

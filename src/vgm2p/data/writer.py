@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from vgm2p.data.card import describe, versions
 from vgm2p.data.dataset import Dataset
@@ -16,6 +16,7 @@ from vgm2p.data.store import (
     FIELDS,
     PARTIAL,
     load,
+    locked,
     read_json,
     read_lines,
     replace_file,
@@ -141,17 +142,11 @@ class Writer:
                     shutil.copyfileobj(file, out, 2**20)
 
     def _locked(self) -> FileLock:
-        """A lock that ends with this process, however it ends."""
-        self._parts.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._parts / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(
-                f"{self.folder} is being written by another process, or by another recording in this one: "
-                "close that, or choose another name"
-            ) from error
-        return lock
+        return locked(
+            self._parts / "lock",
+            f"{self.folder} is being written by another process, or by another recording in this one: "
+            "close that, or choose another name",
+        )
 
     def _cut(self):
         """Drop what was written of an episode that did not become whole."""

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from pettingzoo import ParallelEnv
 
-from vgm2p.data.dataset import Dataset
 from vgm2p.envs.env import Step
 from vgm2p.errors import InputError
 from vgm2p.types import Sight
@@ -69,18 +68,11 @@ class Layout(NamedTuple):
             raise InputError(f"action spaces need finite bounds, and are {acts}: wrap the environment")
         return Layout(agents, obs, max(spaces.flatdim(x) for x in obs), sizes, discrete, low, high)
 
-    def check(self, data: Dataset) -> None:
-        """InputError if a dataset's rows are shaped otherwise than what this environment shows and takes."""
+    @property
+    def taken(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of a row of actions that a dataset of this environment has."""
         n, most = len(self.agents), max(self.sizes)
-        wanted = {"action": (n,), "legal": (n, most)} if self.discrete else {"action": (n, most)}
-        wanted |= {} if data.obs is None else {"obs": (n, self.obs_dim)}
-        for name, shape in wanted.items():
-            found = () if getattr(data, name) is None else getattr(data, name).shape[1:]
-            if found != shape:
-                raise InputError(
-                    f"a row of {name!r} has shape {found} in the data and {shape} in the environment: name "
-                    "another environment, or give it the options that the data were made with"
-                )
+        return {"action": (n,), "legal": (n, most)} if self.discrete else {"action": (n, most)}
 
     def card(self, env: ParallelEnv) -> dict[str, Any]:
         """What a controller must know: widths of observations and, in the environment's units, of actions."""

@@ -41,11 +41,12 @@ class MatrixGame:
     def reset(self, seed: int) -> Sight:
         """A constant state; the game has no chance in it."""
         del seed
+        self.running = np.zeros(self.copies, bool)
         return self.restart(np.ones(self.copies, bool))
 
     def restart(self, where: Bool[ndarray, " copies"]) -> Sight:
-        """Begin a new round."""
-        self.running = where.copy()
+        """Begin a new round in the copies of `where`."""
+        self.running = self.running | where
         return Sight(np.zeros((self.copies, 1)))
 
     def step(self, action: Int[ndarray, "copies n"]) -> Step:

@@ -89,10 +89,16 @@ def curve_of(lines: list[dict]) -> Curve:
 
 def _run(folder: Path) -> Run:
     try:
-        record = read_json(folder / "experiment.json")
-        experiment = experiment_from(record)
+        return _read(folder)
     except InputError as error:
-        return _unreadable(folder, error)
+        return _unreadable(folder, str(error))
+    except (KeyError, TypeError, ValueError) as error:
+        return _unreadable(folder, f"its files are damaged, or of another version ({error!r})")
+
+
+def _read(folder: Path) -> Run:
+    record = read_json(folder / "experiment.json")
+    experiment = experiment_from(record)
     evaluations = read_lines(folder / "evaluations.jsonl")
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else None
     means = np.array([np.mean(line["returns"], axis=1) for line in evaluations]).T  # [seeds, k]
@@ -113,14 +119,14 @@ def _run(folder: Path) -> Run:
     )
 
 
-def _unreadable(folder, error) -> Run:
-    """A run whose experiment.json is broken or from another version."""
+def _unreadable(folder, told) -> Run:
+    """A run whose files are broken or from another version."""
     return Run(
         folder=str(folder),
         task="",
         algorithm="",
         command="",
-        status=f"can't be read: {error}",
+        status=f"can't be read: {told}",
         finished=False,
         score="",
         mean=float("nan"),
