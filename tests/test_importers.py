@@ -195,6 +195,13 @@ def test_vaults_of_several_seeds_and_padding(data_home, tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.action[24:], told["actions"][4, :6])
 
 
+def test_observations_of_the_whole_state_are_left_out_where_the_environment_shows_it(data_home, tmp_path):
+    export_data(robots((4, 3)), "vault", str(tmp_path / "3hopper.vlt/Good"), ends="row")
+    path, env = str(tmp_path / "3hopper.vlt/Good"), {"team": "3hopper"}
+    assert import_data("vault", path, "own/alone", ends="row").obs is not None
+    assert import_data("vault", path, "own/hopper", ends="row", env=env).obs is None
+
+
 @pytest.mark.parametrize("made", [robots, fighters])
 def test_our_vaults_and_folders_come_back_bit_by_bit(made, data_home, tmp_path):
     data = made()

@@ -28,6 +28,11 @@ class Team(NamedTuple):
     n: int
     random: float  # mean over at least 256 episodes; standard errors at most 5, and 0.01 in battles
 
+    @property
+    def partial(self) -> bool:
+        """Does each agent see a part of its own, and not the whole state?"""
+        return self.suite == "smax"
+
 
 TEAMS = {
     "6halfcheetah": Team("twin", "halfcheetah", 6, -283.0),

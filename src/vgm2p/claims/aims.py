@@ -9,6 +9,7 @@ from vgm2p.claims import sensitivity, smax, table
 from vgm2p.claims.efficiency import MANY
 from vgm2p.claims.grid import label
 from vgm2p.claims.table import FOUR, MAIN, Results, best_noise
+from vgm2p.claims.words import short
 from vgm2p.stats import interquartile_mean, interval
 from vgm2p.tasks import BATTLES, TWINS, published
 
@@ -114,7 +115,7 @@ def _best_on_each(found) -> Aim:
         means = {method: float(found.seeds(name, method).mean()) for method in planned[name]}
         best = max(means, key=means.__getitem__)
         if interval(found.seeds(name, "vgm2p"))[1] < interval(found.seeds(name, best))[0]:
-            behind.append(f"{name.removeprefix('twin/')} (behind {best})")
+            behind.append(f"{short(name)} (behind {best})")
     told = f"{len(whole) - len(behind)} of the {len(whole)} sets where every method has run"
     holds = False if behind else None if len(whole) < len(TWINS) else True
     return Aim(text, holds, told + (f"; not {', '.join(behind)}" if behind else ""))
@@ -124,7 +125,7 @@ def _as_published(found) -> Aim:
     goals = {name: goal for name in TWINS if (goal := published(name))}
     text = f"At least 6 of VGM²P's {len(goals)} published returns (on OMIGA's data) reached on their twins"
     means = {name: seeds.mean() for name in goals if len(seeds := found.seeds(name, "vgm2p"))}
-    reached = [name.removeprefix("twin/") for name in means if means[name] >= goals[name]]
+    reached = [short(name) for name in means if means[name] >= goals[name]]
     told = f"{len(reached)} of the {len(means)} that have run" + (
         f": {', '.join(reached)}" if reached else ""
     )

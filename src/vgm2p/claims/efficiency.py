@@ -16,6 +16,7 @@ from vgm2p.actions import Continuous
 from vgm2p.algorithms import ALGORITHMS, CONTINUOUS, CFGRLFlow, DiffusionBC
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.claims.table import Results
+from vgm2p.claims.words import Words, short
 from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Replay
 from vgm2p.data.store import read_json, write_json
@@ -148,14 +149,16 @@ def _over_batches(name) -> list[float]:
 def tables(record: Path) -> str:
     """Markdown: costs of every method, ratios against VGM²P; growth with agents and with the batch."""
     found = read_json(record)
-    parts = [_method_table(found["methods"])]
-    parts.append(f"Growth with the number of agents, against {SIZES[0]}: milliseconds per update")
-    parts.append(_growth(SIZES, {n: [x["update"] for x in row] for n, row in found["agents"].items()}))
-    parts.append("... and per decision of one team")
-    parts.append(_growth(SIZES, {n: [x["one"] for x in row] for n, row in found["agents"].items()}))
-    parts.append("Growth with the batch: milliseconds per update")
-    parts.append(_growth(BATCHES, found["batches"]))
-    return "\n\n".join(parts)
+    updates, decisions = (
+        {name: [x[key] for x in row] for name, row in found["agents"].items()} for key in ("update", "one")
+    )
+    parts = [
+        _method_table(found["methods"]),
+        _growth("Milliseconds per update, by the number of agents", SIZES, updates),
+        _growth("Milliseconds per decision of one team, by the number of agents", SIZES, decisions),
+        _growth("Milliseconds per update, by the batch", BATCHES, found["batches"]),
+    ]
+    return "\n\n".join(part.markdown() for part in parts)
 
 
 def seconds_to_good(
@@ -173,27 +176,25 @@ def seconds_to_good(
             means = np.mean([[value for _, value in line["curve"]] for line in lines], axis=0)
             reached = steps[means >= lines[0]["data_good"]]
             spent = float(methods[method]["update"] * reached[0]) if len(reached) else None
-            told.append((name.removeprefix("twin/"), method, spent))
+            told.append((short(name), method, spent))
     return told
 
 
-def _method_table(methods) -> str:
-    rows = [
-        "| method | ms per update | passes per decision | us per decision, one agent's exported graph "
-        f"| us, one team in JAX | ms, {MANY} teams in JAX | peak memory, MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    base = methods["vgm2p"]
+def _method_table(methods) -> Words:
+    base, rows = methods["vgm2p"], []
     for name, row in methods.items():
         cell = lambda key, unit, row=row: f"{unit * row[key]:.3g} ({row[key] / base[key]:.2f} x)"  # noqa: E731
-        costs = [cell("update", 1e3), str(row["passes"])]
-        costs += [cell("graph", 1e6), cell("one", 1e6), cell("many", 1e3)]
-        rows.append("| " + " | ".join([name, *costs, f"{row['peak'] / 1e6:.0f}"]) + " |")
-    return "\n".join(rows)
+        times = (cell("graph", 1e6), cell("one", 1e6), cell("many", 1e3))
+        rows.append((name, cell("update", 1e3), str(row["passes"]), *times, f"{row['peak'] / 1e6:.0f}"))
+    acting = (
+        "us per decision, one agent's exported graph",
+        "us, one team in JAX",
+        f"ms, {MANY} teams in JAX",
+    )
+    heads = ("method", "ms per update", "passes per decision", *acting, "peak memory, MB")
+    return Words("", heads, rows)
 
 
-def _growth(sizes, rows) -> str:
-    lines = ["| method | " + " | ".join(str(size) for size in sizes) + " |", "|" + "---|" * (1 + len(sizes))]
-    for name, values in rows.items():
-        lines.append(f"| {name} | " + " | ".join(f"{1e3 * value:.3g}" for value in values) + " |")
-    return "\n".join(lines)
+def _growth(caption, sizes, found) -> Words:
+    rows = [(name, *(f"{1e3 * value:.3g}" for value in values)) for name, values in found.items()]
+    return Words(caption, ("method", *map(str, sizes)), rows)

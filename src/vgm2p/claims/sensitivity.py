@@ -16,6 +16,7 @@ from vgm2p.algorithms import VGM2P, OmigaPolicy
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.claims.grid import Cell, label, read_record
 from vgm2p.claims.presets import ONCE
+from vgm2p.claims.words import Words
 from vgm2p.stats import normalise, stratified_interval, told
 from vgm2p.tasks import TASKS, task
 from vgm2p.values import LinearAdvantage
@@ -86,14 +87,13 @@ def cells() -> list[Cell]:
 
 def tables(record: Path) -> str:
     """Markdown: normalised score at each value, averaged over sets, and worst over best."""
-    lines = read_record(record)
-    rows = ["| method | coefficient | mean score at each value | worst / best |", "|---|---|---|---|"]
+    lines, rows = read_record(record), []
     for sweep in SWEEPS:
         scores = sweep_scores(lines, sweep)
         means = np.mean([seeds.mean(-1) for seeds in scores], axis=0) if scores else []
         shown = ", ".join(f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means, strict=False))
-        rows.append(f"| {sweep.method} | {sweep.coefficient} | {shown} | {ratio(scores)} |")
-    return "\n".join(rows)
+        rows.append((sweep.method, sweep.coefficient, shown, ratio(scores)))
+    return Words("", ("method", "coefficient", "mean score at each value", "worst / best"), rows).markdown()
 
 
 def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Float[ndarray, "values seeds"]]:

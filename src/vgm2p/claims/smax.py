@@ -9,7 +9,8 @@ from numpy import ndarray
 
 from vgm2p.claims.grid import Cell, Options, label, read_record
 from vgm2p.claims.presets import ONCE
-from vgm2p.claims.table import STRENGTHS, Results
+from vgm2p.claims.table import STRENGTHS, Results, chance
+from vgm2p.claims.words import Words, short
 from vgm2p.runs import Experiment
 from vgm2p.stats import interquartile_mean, mean_and_interval, stratified_interval, told
 from vgm2p.tasks import BATTLES
@@ -22,7 +23,7 @@ WON = 1.5  # a return above this is a victory: without one the most is 1, with o
 
 SCALE = (
     "Interquartile mean of win rates over the fourteen sets, with 95 % intervals over seeds drawn again in "
-    "each set; P: how likely a seed of VGM²P beats one of the method's, over the sets that both have run:"
+    "each set; P: how likely a seed of VGM²P beats one of the method's, over the sets that both have run"
 )
 
 
@@ -60,23 +61,17 @@ def results(lines: list[dict]) -> Results:
 def tables(record: Path) -> str:
     """Markdown: battles won, in percent, by set and method; what they add up to; other ways of acting."""
     found = results(read_record(record))
-    parts = ["Battles won, in percent:", _won(found, dict.fromkeys(METHODS, ""))]
-    parts += [
-        SCALE,
-        _aggregates(found),
+    parts = [_won("Battles won, in percent", found, METHODS), _aggregates(found)]
+    parts += [_won(f"Acting with {asked}", found, METHODS, asked) for asked in map(label, NOISES)]
+    return "\n\n".join(part.markdown() for part in [*parts, _asked(found)])
+
+
+def _won(caption, found, methods, options="") -> Words:
+    rows = [
+        (short(name), _data(found, name), *(_percent(found.seeds(name, m, options)) for m in methods))
+        for name in filter(found.data, BATTLES)
     ]
-    for options in NOISES:
-        asked = label(options)
-        parts += [f"Acting with {asked}:", _won(found, dict.fromkeys(METHODS, asked))]
-    return "\n\n".join([*parts, "The same networks asked for more:", _asked(found)])
-
-
-def _won(found, methods: dict[str, str]) -> str:
-    rows = ["| set | data | " + " | ".join(methods) + " |", "|" + "---|" * (2 + len(methods))]
-    for name in filter(found.data, BATTLES):
-        texts = [_percent(found.seeds(name, method, options)) for method, options in methods.items()]
-        rows.append("| " + " | ".join([name.removeprefix("smax/"), _data(found, name), *texts]) + " |")
-    return "\n".join(rows)
+    return Words(caption, ("set", "data", *methods), rows)
 
 
 def _data(found, name) -> str:
@@ -87,25 +82,23 @@ def _percent(seeds) -> str:
     return mean_and_interval(100 * seeds)
 
 
-def _aggregates(found) -> str:
-    rows = ["| method | win rate | P(vgm2p is better) |", "|---|---|---|"]
+def _aggregates(found) -> Words:
+    rows = []
     for method in METHODS:
         scores = [seeds for name in BATTLES if len(seeds := found.seeds(name, method))]
         middle = f"{len(scores)} of {len(BATTLES)} sets run"
         if len(scores) == len(BATTLES):
             middle = told(float(interquartile_mean(scores)), stratified_interval(interquartile_mean, scores))
-        p, low, high = found.improvement(method)
-        chance = "" if method == "vgm2p" else "not run" if np.isnan(p) else told(p, (low, high))
-        rows.append(f"| {method} | {middle} | {chance} |")
-    return "\n".join(rows)
+        rows.append((method, middle, chance(found.improvement(method), method)))
+    return Words(SCALE, ("method", "win rate", "P(vgm2p is better)"), rows)
 
 
-def _asked(found) -> str:
-    asked = [("vgm2p", ""), *(("vgm2p", label(options)) for options in STRENGTHS)]
-    asked += [("categorical_cfg", ""), *(("categorical_cfg", label(options)) for options in STRENGTHS)]
+def _asked(found) -> Words:
+    strengths = ("", *map(label, STRENGTHS))
+    asked = [(method, options) for method in ("vgm2p", "categorical_cfg") for options in strengths]
     heads = [f"{method}{', ' if options else ''}{options}" for method, options in asked]
-    rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
-    for name in filter(found.data, BATTLES):
-        texts = [_percent(found.seeds(name, method, options)) for method, options in asked]
-        rows.append("| " + " | ".join([name.removeprefix("smax/"), *texts]) + " |")
-    return "\n".join(rows)
+    rows = [
+        (short(name), *(_percent(found.seeds(name, *column)) for column in asked))
+        for name in filter(found.data, BATTLES)
+    ]
+    return Words("The same networks asked for more", ("set", *heads), rows)

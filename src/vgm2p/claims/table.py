@@ -9,6 +9,7 @@ import numpy as np
 from vgm2p.algorithms import ALGORITHMS, BC, CONTINUOUS
 from vgm2p.claims.grid import Cell, Options, label, read_record
 from vgm2p.claims.presets import CPU, Preset
+from vgm2p.claims.words import Words, short
 from vgm2p.stats import (
     Scores,
     interquartile_mean,
@@ -38,11 +39,11 @@ TEN_JUMPS: Options = (("steps", 10),)
 SCALE = (
     "Interquartile mean of (return - random) / (90th percentile of the data's returns - random), "
     "with 95 % intervals over seeds drawn again within each set; P: how likely a seed of VGM²P beats one of "
-    "the method's, over the sets that both have run:"
+    "the method's, over the sets that both have run"
 )
 SUITED = (
     "The same over all twelve at each scale of execution noise; P: how likely a seed of VGM²P beats one of "
-    "the method's, each acting with the scale that suits it best over the sets that it has run on:"
+    "the method's, each acting with the scale that suits it best over the sets that it has run on"
 )
 
 
@@ -62,12 +63,16 @@ def _options(method) -> tuple[Options, ...]:
 def tables(record: Path) -> str:
     """Markdown: returns of the main methods on every set and of all on the four; what they add up to."""
     found = Results(read_record(record))
-    parts = ["The main methods:", _returns(found, list(TWINS), MAIN)]
-    parts += ["Every method on four sets:", _returns(found, list(FOUR), CONTINUOUS)]
-    parts += [SCALE, _aggregates(found), SUITED, _suited(found)]
-    for options in NOISES:
-        parts += [f"The main methods acting with {label(options)}:", _noises(found, label(options))]
-    return "\n\n".join([*parts, "VGM²P, asked for more of the same networks:", _asked(found)])
+    parts = [_returns("The main methods", found, list(TWINS), MAIN)]
+    parts += [_returns("Every method on four sets", found, list(FOUR), CONTINUOUS)]
+    parts += [_aggregates(found), _suited(found)]
+    for asked in map(label, NOISES):
+        columns = {method: (method, asked) for method in MAIN}
+        parts.append(_columns(f"The main methods acting with {asked}", found, columns))
+    more = {"guidance=1.0, steps=1": ("vgm2p", "")}
+    more |= {label(options): ("vgm2p", label(options)) for options in (*STRENGTHS, TEN_JUMPS)}
+    parts.append(_columns("VGM²P, asked for more of the same networks", found, more))
+    return "\n\n".join(part.markdown() for part in parts)
 
 
 class Results:
@@ -117,57 +122,49 @@ class Results:
         return probability_of_improvement([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
 
 
-def _returns(found, names, methods) -> str:
-    rows = ["| set | data | " + " | ".join(methods) + " | VGM²P, published, on OMIGA's data |"]
-    rows.append("|" + "---|" * (3 + len(methods)))
+def _returns(caption, found, names, methods) -> Words:
+    rows = []
     for name in names:
         line = found.data(name)
         data = f"{line['data_mean']:.0f} ± {line['data_std']:.0f}" if line else ""
         texts = [mean_and_interval(found.seeds(name, method)) for method in methods]
-        theirs = str(published(name) or "not found")
-        rows.append("| " + " | ".join([name.removeprefix("twin/"), data, *texts, theirs]) + " |")
-    return "\n".join(rows)
+        rows.append((short(name), data, *texts, str(published(name) or "not found")))
+    return Words(caption, ("set", "data", *methods, "VGM²P, published, on OMIGA's data"), rows)
 
 
-def _noises(found, options) -> str:
-    rows = ["| set | " + " | ".join(MAIN) + " |", "|" + "---|" * (1 + len(MAIN))]
-    for name in filter(found.data, TWINS):
-        texts = [mean_and_interval(found.seeds(name, method, options)) for method in MAIN]
-        rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
-    return "\n".join(rows)
+def _columns(caption, found, columns: dict[str, tuple[str, str]]) -> Words:
+    """Returns on every set that has run; of each column a method and the options that it acts with."""
+    rows = [
+        (short(name), *(mean_and_interval(found.seeds(name, *column)) for column in columns.values()))
+        for name in filter(found.data, TWINS)
+    ]
+    return Words(caption, ("set", *columns), rows)
 
 
-def _asked(found) -> str:
-    asked = ["", *(label(options) for options in (*STRENGTHS, TEN_JUMPS))]
-    heads = ["guidance=1.0, steps=1", *asked[1:]]
-    rows = ["| set | " + " | ".join(heads) + " |", "|" + "---|" * (1 + len(heads))]
-    for name in filter(found.data, TWINS):
-        texts = [mean_and_interval(found.seeds(name, "vgm2p", options)) for options in asked]
-        rows.append("| " + " | ".join([name.removeprefix("twin/"), *texts]) + " |")
-    return "\n".join(rows)
-
-
-def _aggregates(found) -> str:
+def _aggregates(found) -> Words:
     """Interquartile mean of normalised scores, for methods that have run on all the sets."""
-    rows = ["| method | the four sets | all twelve | P(vgm2p is better) |", "|---|---|---|---|"]
+    rows = []
     for method in CONTINUOUS:
         middles = [_middle(found, list(names), method) for names in (FOUR, TWINS)]
-        p, low, high = found.improvement(method)
-        chance = "" if method == "vgm2p" else "not run" if np.isnan(p) else told(p, (low, high))
-        rows.append("| " + " | ".join([method, *middles, chance]) + " |")
-    return "\n".join(rows)
+        rows.append((method, *middles, chance(found.improvement(method), method)))
+    return Words(SCALE, ("method", "the four sets", "all twelve", "P(vgm2p is better)"), rows)
 
 
-def _suited(found) -> str:
+def _suited(found) -> Words:
     """Interquartile means at each scale of noise; who beats whom, each with the scale that suits it best."""
-    rows = ["| method | " + " | ".join(f"noise {x}" for x in SCALES.values()) + " | P(vgm2p is better) |"]
-    rows.append("|" + "---|" * (2 + len(SCALES)))
+    rows, ours = [], best_noise(found, "vgm2p")
     for method in CONTINUOUS:
         middles = [_middle(found, list(TWINS), method, options) for options in SCALES]
-        p, low, high = found.improvement(method, best_noise(found, "vgm2p"), best_noise(found, method))
-        chance = "" if method == "vgm2p" or np.isnan(p) else told(p, (low, high))
-        rows.append("| " + " | ".join([method, *middles, chance]) + " |")
-    return "\n".join(rows)
+        better = found.improvement(method, ours, best_noise(found, method))
+        rows.append((method, *middles, chance(better, method)))
+    heads = ("method", *(f"noise {scale}" for scale in SCALES.values()), "P(vgm2p is better)")
+    return Words(SUITED, heads, rows)
+
+
+def chance(better: tuple[float, float, float], method: str) -> str:
+    """A cell of how likely VGM²P beats a method, with its interval."""
+    p, low, high = better
+    return "" if method == "vgm2p" else "not run" if np.isnan(p) else told(p, (low, high))
 
 
 def best_noise(found: Results, method: str) -> str:

@@ -1,19 +1,21 @@
 """Tables whose cells are words: in Markdown for the documents, and as they are for the page."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Words(NamedTuple):
-    """A table with its caption; the first columns say what a row is."""
+    """A table with its caption, if it needs one; the first columns say what a row is."""
 
     caption: str
-    heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
         """The caption, and the table."""
         lines = [self.heads, ("---",) * len(self.heads), *self.rows]
-        return f"{self.caption}:\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{self.caption}:\n\n{table}" if self.caption else table
 
 
 def short(name: str) -> str:

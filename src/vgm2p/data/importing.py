@@ -48,10 +48,12 @@ def import_data(
         card, episodes = _read(kind, source, agents, ends, time_limit)
         writer.card = {"id": name, **card, **known}
         writer.card |= {"licence": licence} if licence else {}
-        for k, part in enumerate(map(_scaled(action_range, writer.card), episodes)):
+        own, scaled = Own(name, writer.card), _scaled(action_range, writer.card)
+        for k, part in enumerate(map(scaled, episodes)):
+            seen = _whole_state(part) if own.team and not TEAMS[own.team].partial else part
             if k == 0:  # the writer holds the others to it
-                Own(name, writer.card).check(part)
-            writer.add(part)
+                own.check(seen)
+            writer.add(seen)
         return writer.finish()
     except BaseException as error:
         if (folder / "unfinished").exists():
@@ -76,6 +78,13 @@ def _environment(env) -> dict[str, Any]:
     layout = Layout.of(made)
     made.close()
     return {"env": env, "names": list(layout.agents), **layout.card(made)}
+
+
+def _whole_state(part: Dataset) -> Dataset:
+    """Without observations if each agent's is the whole state, as it is in an environment that shows it."""
+    whole = part.state[:, None]
+    same = part.obs is not None and np.array_equal(part.obs, np.repeat(whole, part.action.shape[1], 1))
+    return replace(part, obs=None) if same else part
 
 
 def _scaled(action_range, card) -> Callable[[Dataset], Dataset]:

@@ -10,6 +10,7 @@ import numpy as np
 from vgm2p.algorithms import CONTINUOUS
 from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table, tactics
 from vgm2p.claims.table import FOUR, MAIN, Results
+from vgm2p.claims.words import short
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
 from vgm2p.errors import InputError
@@ -144,13 +145,9 @@ def _row(found, name, methods, scale=1) -> dict[str, Any]:
         }
         for m, s in seeds.items()
     ]
-    return {"set": _short(name), "data": _data(found.data(name)), "cells": cells} | (
+    return {"set": short(name), "data": _data(found.data(name)), "cells": cells} | (
         {"published": published(name)} if task(name).published else {}
     )
-
-
-def _short(name) -> str:
-    return name.split("/")[1]
 
 
 def _data(line) -> tuple[float, str] | None:
@@ -169,7 +166,7 @@ def _curves(found) -> list[dict[str, Any]]:
         curves = {m: curve_of(found.lines[name, m]) for m in MAIN if (name, m) in found.lines}
         if curves:
             svg = figures.curves(curves, found.data(name)["data_mean"])
-            shown.append({"set": name.removeprefix("twin/"), "svg": svg, "methods": list(curves)})
+            shown.append({"set": short(name), "svg": svg, "methods": list(curves)})
     return shown
 
 
@@ -235,7 +232,7 @@ def _cells(found, scale=1) -> list[dict[str, Any]]:
     """Where each number of the tables comes from."""
     return [
         {
-            "set": _short(name),
+            "set": short(name),
             "method": method,
             "command": command(experiment_from(lines[0]["experiment"])),
             "seeds": ", ".join(f"{scale * found.score(line['returns']):.0f}" for line in lines),
