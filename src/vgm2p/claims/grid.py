@@ -16,6 +16,7 @@ from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
 from vgm2p.tasks import task
 
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 Options = tuple[tuple[str, float], ...]  # of execution, such as (("noise", 0.0),)
 
 
@@ -42,7 +43,9 @@ def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Calla
     A cell that stands there with the settings and data that it has now is not run again, whether or not its
     folder is there. `tick` hears of each cell. One that fails does not stop the others; returns the failures.
     """
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if ONE_THREAD not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {ONE_THREAD}"
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a device
     spawn, failures, known = multiprocessing.get_context("spawn"), [], on_record(cells, record)
     for cell in known:

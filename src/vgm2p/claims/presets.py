@@ -52,8 +52,9 @@ class Preset:
         return self.experiment(name, self.algorithm(method, task(name).team, **fields))
 
     def _wide(self, algorithm) -> Algorithm:
-        wide: dict[str, Any] = {"fit": Fit(hidden=self.hidden, learning_rate=self.learning_rate)}
-        if hasattr(algorithm, "values"):
+        fit = dataclasses.replace(algorithm.fit, hidden=self.hidden, learning_rate=self.learning_rate)
+        wide: dict[str, Any] = {"fit": fit}
+        if hasattr(getattr(algorithm, "values", None), "hidden"):
             wide["values"] = dataclasses.replace(algorithm.values, hidden=self.hidden)
         if hasattr(algorithm, "hidden"):
             wide["hidden"] = self.hidden

@@ -87,25 +87,27 @@ def _numpy(paths, folder):
 
 def _parquet(paths, agents):
     """Blocks of columns, lists unfolded to [t, n, ...]."""
+    for path in paths:
+        for batch in _batches(path):
+            yield {name: _unfolded(batch.column(name), name, agents, path) for name in batch.schema.names}
+
+
+def _batches(path):
+    """The rows of one file, some at a time."""
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError as error:
         raise InputError('Parquet files need: pip install "vgm2p[parquet]"') from error
-    for path in paths:
-        try:
-            with ParquetFile(path) as file:
-                for name in file.schema_arrow.names:
-                    if name not in COLUMNS:
-                        raise InputError(f"{path}: {unknown('column', name, COLUMNS)}")
-                for batch in file.iter_batches(BLOCK):
-                    yield {
-                        name: _unfolded(batch.column(name), name, agents, path) for name in batch.schema.names
-                    }
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is truncated or damaged ({error})") from error
+    try:
+        with ParquetFile(path) as file:
+            if strange := [name for name in file.schema_arrow.names if name not in COLUMNS]:
+                raise InputError(f"{path}: {unknown('column', strange[0], COLUMNS)}")
+            yield from file.iter_batches(BLOCK)
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path} is truncated or damaged ({error})") from error
 
 
 def _in_order(path: Path) -> list:
