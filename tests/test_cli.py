@@ -68,7 +68,7 @@ def test_train_names_the_settings_of_the_results_where_they_are_others(hopper, t
         ]
     )
     told = " ".join(capsys.readouterr().out.split())
-    assert "docs/results.md has other settings for this team: vgm2p train twin/3hopper-medium" in told
+    assert "the recorded results have other settings here: vgm2p train twin/3hopper-medium" in told
     assert "--values.habit 100" in told
     assert "normalised: " in told
 

@@ -131,11 +131,11 @@ def test_a_finished_run_whose_checkpoint_was_deleted_stays_what_it_is(experiment
 
 
 def test_two_processes_do_not_train_in_one_folder(experiment, tmp_path):
-    with (
-        locked(tmp_path / ".lock", "the other"),
-        pytest.raises(InputError, match=r"is being trained by another process: choose another with --out"),
-    ):
+    other = locked(tmp_path / ".lock", "held")
+    with pytest.raises(InputError, match=r"is being trained by another process: choose another with --out"):
         run(experiment, tmp_path)
+    other.release()
+    assert run(experiment, tmp_path)["updates"] == 60
 
 
 @pytest.mark.parametrize(

@@ -172,12 +172,17 @@ def run(experiment: Experiment, folder: Path | str, watcher: Watcher | None = No
     folder, where, setup = Path(folder), task(experiment.task), prepare(experiment)
     if isinstance(where, Own):
         where.check(setup.dataset)
-    with locked(folder / ".lock", f"{folder} is being trained by another process: choose another with --out"):
+    lock = locked(
+        folder / ".lock", f"{folder} is being trained by another process: choose another with --out"
+    )
+    try:
         _claim(folder, _record(experiment, setup))
         write_json(folder / "data.json", setup.dataset.card)
         if not (folder / "result.json").exists():
             seconds = _train(experiment, setup, where, folder, watcher or Watcher())
             write_json(folder / "result.json", _result(experiment, setup, folder, seconds))
+    finally:
+        lock.release()
     return read_json(folder / "result.json")
 
 

@@ -101,7 +101,7 @@ def cells() -> list[Cell]:
     robots = [
         Cell(cell, made, ())
         for name in SETS
-        for cell, made in (_of_robots(name) | _of_algorithm(name)).items()
+        for cell, made in (_changed(ONCE.run(name, OURS), OF_RUNS) | _of_algorithm(name)).items()
     ]
     fighters = [
         Cell(cell, made, smax.NOISES)
@@ -109,10 +109,6 @@ def cells() -> list[Cell]:
         for cell, made in _changed(smax.experiment(name, OURS), OF_BATTLES).items()
     ]
     return robots + fighters
-
-
-def _of_robots(name) -> dict[str, Experiment]:
-    return _changed(ONCE.run(name, OURS), OF_RUNS)
 
 
 def _of_algorithm(name) -> dict[str, Experiment]:

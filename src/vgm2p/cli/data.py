@@ -20,6 +20,7 @@ from vgm2p.errors import InputError
 from vgm2p.hub import OG_MARL, fetch
 from vgm2p.tasks import BATTLES, GAMES, MIXED, TASKS, TEAMS, TWINS, nearest_published, owned, tabled, task
 
+CARD = ("id", "source", "note", "ends", "time_limit", "licence", "env", "seed", "versions", "sha256")
 TaskName = Annotated[Positional[str], arg(metavar="TASK")]
 
 
@@ -122,18 +123,7 @@ class DataShow:
         from vgm2p.picture import draw_returns
 
         dataset = task(self.task).load_data()
-        for name in (
-            "id",
-            "source",
-            "note",
-            "ends",
-            "time_limit",
-            "licence",
-            "env",
-            "seed",
-            "versions",
-            "sha256",
-        ):
+        for name in CARD:
             if name in dataset.card:
                 out.print(f"[bold]{name}[/bold] {dataset.card[name]}", highlight=False)
         returns, lengths = dataset.returns, dataset.lengths

@@ -110,8 +110,8 @@ def train(experiment, folder: Path) -> None:
         f"{interval_text(result['interval'], len(result['seeds']))}; "
         f"the data's episodes: {returns_text(result['data_mean'], result['data_std'])}"
     )
-    if result["normalised"] is not None:
-        out.print(f"normalised: {result['normalised']:.2f} (0: random actions, 1: the data's best tenth)")
+    if (normal := result.get("normalised")) is not None:
+        out.print(f"normalised: {normal:.2f} (0: random actions, 1: the data's best tenth)")
     _tell_the_tables(experiment)
     out.print(f"picture: {folder / 'picture.png'}")
 
@@ -122,7 +122,7 @@ def _tell_the_tables(experiment) -> None:
     if experiment.task in TASKS and experiment.algorithm == ALGORITHMS[method]():
         theirs = CPU.run(experiment.task, method)
         if theirs.algorithm != experiment.algorithm:
-            out.print(f"docs/results.md has other settings for this team: {command(theirs)}", soft_wrap=True)
+            out.print(f"the recorded results have other settings here: {command(theirs)}", soft_wrap=True)
 
 
 @dataclass

@@ -82,7 +82,7 @@ def _unwritten(path, error) -> InputError:
 
 
 def locked(path: Path, told: str) -> FileLock:
-    """A lock on the file `path` that ends with this process, however it ends.
+    """A lock on the file `path`, until it is released or this process ends, however it ends.
 
     Raises InputError, with what is told, if another holds it.
     """
