@@ -9,8 +9,9 @@ from vgm2p.report.content import records
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "docs/results.md", ROOT / "docs/battles.md")
+PAGES = (ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/battles.md")
 BLOCKS: dict[str, Callable[[], str]] = {
+    "headline": lambda: aims.markdown(_aims()[:2]),
     "aims": lambda: aims.markdown(_aims()),
     "smax": lambda: smax.tables(RESULTS / "smax.jsonl"),
     "tactics": lambda: tactics.tables(RESULTS / "tactics.jsonl"),
