@@ -76,7 +76,7 @@ def main():
     returns = act(asked.out / "team", 32)
     error = returns.std() / len(returns) ** 0.5
     print(
-        f"as {len(vgm2p.load_policy(asked.out / 'run').spec.agents)} ONNX processes, training seed 0: ",
+        f"as {vgm2p.load_policy(asked.out / 'run').spec.n} ONNX processes, training seed 0: ",
         end="",
     )
     print(f"return {returns.mean():.2f} ± {error:.2f}; in one process: {np.mean(result['returns'][0]):.2f}")
