@@ -156,6 +156,21 @@ def test_the_numpy_decision_of_the_benchmark_is_the_policys(steps):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("update.py --task twin/3hopper-medium --batch 16 --updates 2", "x meanflow_bc"),
+        ("act.py --task twin/3hopper-medium --hidden 8 --repeats 2", "x one jump"),
+        ("coordination.py --updates 2 --games xor", "xor"),
+        ("smax.py --scenarios 3m --copies 2 --steps 3", "3m"),
+    ],
+)
+def test_benchmarks_run(script, told, hopper):
+    command = [sys.executable, *shlex.split(f"{ROOT}/benchmarks/{script}")]
+    assert told in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
 def test_benchmarks_have_help():
     for script in sorted((ROOT / "benchmarks").glob("*.py")):
         out = subprocess.run([sys.executable, script, "--help"], capture_output=True, env=os.environ)
