@@ -37,10 +37,14 @@ def score_text(episodes) -> str:
 
 
 def number(value: float) -> str:
-    """A return: whole numbers, with two decimals where they are small, as in battles (at most 2)."""
-    return f"{value:.{0 if abs(value) > 20 else 2}f}"
+    """A return: a whole number, with two decimals where it is small, as in battles (at most 2)."""
+    return f"{value:.{_decimals(value)}f}"
 
 
 def returns_text(mean: float, std: float) -> str:
     """Mean and standard deviation of a dataset's returns."""
-    return f"{number(mean)} ± {std:.{0 if abs(mean) > 20 else 2}f}"
+    return f"{number(mean)} ± {std:.{_decimals(mean)}f}"
+
+
+def _decimals(value) -> int:
+    return 0 if abs(value) > 100 else 2
