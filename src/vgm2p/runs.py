@@ -231,6 +231,8 @@ def load_policy(folder: Path | str) -> Policy:
     Raises InputError if the folder is not a run, or if its parameters do not fit its experiment.
     """
     folder = Path(folder)
+    if not (folder / "experiment.json").exists():
+        raise InputError(f"{folder}/experiment.json does not exist: name the folder that training wrote")
     record = read_json(folder / "experiment.json")
     if missing := {"discrete", "action_dim"} - set(record):
         told = ", ".join(sorted(missing))

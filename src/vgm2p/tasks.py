@@ -190,7 +190,10 @@ class Own:
         env: Any = self.make_env(1)
         shown = env.reset(0)
         env.close()
-        wanted = _taken(TEAMS[self.team].n, env) if self.team else env.layout.taken
+        n = TEAMS[self.team].n if self.team else len(env.layout.agents)
+        wanted = {"action": (n,), "legal": (n, env.choices)}
+        if not env.choices:
+            wanted = {"action": (n, env.action_dim // n)}
         name = "state" if data.obs is None else "obs"  # what policies see
         for what, shape in (wanted | {name: np.shape(getattr(shown, name))[1:]}).items():
             found = np.shape(getattr(data, what))[1:]
@@ -207,13 +210,6 @@ class Own:
     def data_sha256(self) -> str | None:
         """The digest on the dataset's card."""
         return self.card.get("sha256")
-
-
-def _taken(n, env) -> dict[str, tuple[int, ...]]:
-    """The shapes of a row of actions that a team's environment takes."""
-    return (
-        {"action": (n,), "legal": (n, env.choices)} if env.choices else {"action": (n, env.action_dim // n)}
-    )
 
 
 def _make_env(name, suite, what, copies, threads) -> VecEnv:

@@ -78,5 +78,6 @@ class CFGRLFlow:
     @property
     def _training(self) -> VGM2P:
         """What its training is: VGM²P's at strength 1, with marginal velocities only."""
-        same = {"values": self.values, "threshold": self.threshold, "fit": self.fit}
-        return VGM2P(**same, flow=FLOW_MATCHING, guidance_max=None)  # type: ignore[arg-type]
+        return VGM2P(
+            self.values, threshold=self.threshold, guidance_max=None, flow=FLOW_MATCHING, fit=self.fit
+        )

@@ -68,12 +68,6 @@ class Layout(NamedTuple):
             raise InputError(f"action spaces need finite bounds, and are {acts}: wrap the environment")
         return Layout(agents, obs, max(spaces.flatdim(x) for x in obs), sizes, discrete, low, high)
 
-    @property
-    def taken(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of a row of actions that a dataset of this environment has."""
-        n, most = len(self.agents), max(self.sizes)
-        return {"action": (n,), "legal": (n, most)} if self.discrete else {"action": (n, most)}
-
     def card(self, env: ParallelEnv) -> dict[str, Any]:
         """What a controller must know: widths of observations and, in the environment's units, of actions."""
         widths = [spaces.flatdim(space) for space in self.obs]
@@ -171,6 +165,7 @@ class PettingZooVec:
         self.layout = Layout.of(self._envs[0])
         self.horizon = int(getattr(self._envs[0].unwrapped, "max_cycles", LONGEST))
         self.choices = max(self.layout.sizes) if self.layout.discrete else 0
+        self.action_dim = self.layout.low.size
         self.dt = 1 / float(self._envs[0].metadata.get("render_fps", 10))
         self.running = np.ones(copies, bool)
 
