@@ -54,6 +54,16 @@ def test_what_is_on_record_is_not_run_again_even_without_its_folder(grid, tmp_pa
     assert (tmp_path / "record.jsonl").read_text() == record.read_text()
 
 
+def test_what_stands_in_a_record_beside_it_is_copied_and_not_run_again(grid, tmp_path):
+    cells, _, record = grid
+    beside, heard = shutil.copy(record, tmp_path / "beside.jsonl"), []
+    fewer = replace(cells[0], options=())
+    run_grid([cells[1], fewer], tmp_path / "runs", tmp_path / "record.jsonl", 1, heard.append)
+    assert heard == [f"{cell.experiment.task} {cell.name}: on record" for cell in (cells[1], fewer)]
+    narrow, wide = read_record(beside)[:2], read_record(beside)[2:]
+    assert read_record(tmp_path / "record.jsonl") == wide + narrow
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -275,7 +285,7 @@ def test_every_ablation_changes_one_thing_on_every_set():
     for name in (*sensitivity.SETS, *ablations.BATTLES):
         ours, *others = [c.experiment for c in ablations.cells() if c.experiment.task == name]
         assert len(set(others)) == len(others)
-        for other in others:
+        for other in [replace(other, eval_every=ours.eval_every) for other in others]:
             inside = changed(ours.algorithm, other.algorithm)
             assert (changed(ours, other) == ["algorithm"] and len(inside) == 1) or len(
                 changed(ours, other)

@@ -14,7 +14,7 @@ import numpy as np
 from vgm2p.algorithms.algorithm import Fit
 from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, read_record
-from vgm2p.claims.presets import ONCE, VALUES
+from vgm2p.claims.presets import CPU, ONCE, VALUES
 from vgm2p.claims.sensitivity import SETS
 from vgm2p.claims.words import Words, short
 from vgm2p.flows import MeanFlow
@@ -97,11 +97,13 @@ OF_BATTLES: Changes = {
 
 
 def cells() -> list[Cell]:
-    """Our choices and each alternative, on every set."""
+    """Our choices, as other claims have them, and each alternative, on every set."""
     robots = [
         Cell(cell, made, ())
         for name in SETS
-        for cell, made in (_changed(ONCE.run(name, OURS), OF_RUNS) | _of_algorithm(name)).items()
+        for cell, made in (
+            _changed(ONCE.run(name, OURS), OF_RUNS) | {OURS: CPU.run(name, OURS)} | _of_algorithm(name)
+        ).items()
     ]
     fighters = [
         Cell(cell, made, smax.NOISES)

@@ -40,13 +40,15 @@ class Cell:
 def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Callable[[str], Any]) -> list[str]:
     """Train and score every cell, `jobs` at a time on one core each; finished ones go on record at once.
 
-    A cell that stands there with the settings and data that it has now is not run again, whether or not its
-    folder is there. `tick` hears of each cell. One that fails does not stop the others; returns the failures.
+    A cell that stands there, or in another record beside it, with the settings and data that it has now is
+    not run again, whether or not its folder is there. `tick` hears of each cell. One that fails does not stop
+    the others; returns the failures.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if ONE_THREAD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {ONE_THREAD}"
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a device
+    _borrow(cells, record)
     spawn, failures, known = multiprocessing.get_context("spawn"), [], on_record(cells, record)
     for cell in known:
         tick(f"{cell.experiment.task} {cell.name}: on record")
@@ -68,10 +70,8 @@ def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Calla
 
 def on_record(cells: list[Cell], record: Path) -> list[Cell]:
     """The cells that stand in the record complete, with the settings and data that they have now."""
-    lines: dict[tuple[str, str], list[dict]] = {}
-    for line in read_record(record):
-        lines.setdefault((line["task"], line["name"]), []).append(line)
-    return [cell for cell in cells if _agrees(cell, lines.get((cell.experiment.task, cell.name), []))]
+    lines = by_cell(read_record(record))
+    return [cell for cell in cells if _agrees(cell, lines.get(_key(cell), []))]
 
 
 def read_record(record: Path) -> list[dict]:
@@ -79,13 +79,34 @@ def read_record(record: Path) -> list[dict]:
     return [json.loads(text) for text in record.read_text().splitlines()] if record.exists() else []
 
 
+def by_cell(lines: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    """A record's lines by task and name of the cell."""
+    found: dict[tuple[str, str], list[dict]] = {}
+    for line in lines:
+        found.setdefault((line["task"], line["name"]), []).append(line)
+    return found
+
+
+def _borrow(cells, record):
+    """Put into the record what the others beside it hold of its missing cells: one run serves every claim."""
+    known = on_record(cells, record)
+    missing = [cell for cell in cells if cell not in known]
+    for other in sorted(record.parent.glob("*.jsonl")):
+        lines = by_cell(read_record(other))
+        for cell in on_record(missing, other):
+            _put(lines[_key(cell)], cells, record)
+
+
+def _key(cell) -> tuple[str, str]:
+    return cell.experiment.task, cell.name
+
+
 def _put(lines, cells, record):
     """Put a cell's lines into the record, in the grid's order, in place of those that it had there."""
-    place = {(cell.experiment.task, cell.name): i for i, cell in enumerate(cells)}
-    key = lambda line: (line["task"], line["name"])  # noqa: E731
-    kept = [line for line in read_record(record) if key(line) != key(lines[0])]
-    ordered = sorted(kept + lines, key=lambda line: place.get(key(line), len(place)))
-    write_lines(record, ordered)
+    place = {_key(cell): i for i, cell in enumerate(cells)}
+    kept = by_cell(read_record(record)) | by_cell(lines)
+    ordered = sorted(kept, key=lambda key: place.get(key, len(place)))
+    write_lines(record, [line for key in ordered for line in kept[key]])
 
 
 def label(options: Options) -> str:

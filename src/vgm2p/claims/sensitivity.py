@@ -14,8 +14,8 @@ from numpy import ndarray
 
 from vgm2p.algorithms import VGM2P, OmigaPolicy
 from vgm2p.algorithms.algorithm import Algorithm
-from vgm2p.claims.grid import Cell, label, read_record
-from vgm2p.claims.presets import ONCE
+from vgm2p.claims.grid import Cell, by_cell, label, read_record
+from vgm2p.claims.presets import CPU, ONCE
 from vgm2p.claims.words import Words
 from vgm2p.stats import normalise, stratified_interval, told
 from vgm2p.tasks import TASKS, task
@@ -73,14 +73,15 @@ SWEEPS = (
 
 
 def cells() -> list[Cell]:
-    """One run per set and value; one per set for all of VGM²P's strengths."""
+    """One run per set and value, defaults as the table has them; one per set for all of VGM²P's strengths."""
     found = {}
     for name, sweep in product(SETS, SWEEPS):
         team, strengths = task(name).team, sweep.values if sweep.coefficient == "guidance" else ()
         options = tuple((("guidance", w),) for w in strengths)
         for value in sweep.values:
             cell = sweep.run(team, value)[0]
-            experiment = ONCE.experiment(name, sweep.algorithm(team, value))
+            preset = CPU if cell == sweep.method else ONCE
+            experiment = preset.experiment(name, sweep.algorithm(team, value))
             found[name, cell] = Cell(cell, experiment, options)
     return list(found.values())
 
@@ -98,9 +99,7 @@ def tables(record: Path) -> str:
 
 def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Float[ndarray, "values seeds"]]:
     """For each set, every seed's normalised mean return at each value; nothing if any of them has not run."""
-    found: dict[tuple[str, str], list[dict]] = {}
-    for line in lines:
-        found.setdefault((line["task"], line["name"]), []).append(line)
+    found = by_cell(lines)
     runs = [[(name, *sweep.run(task(name).team, value)) for value in sweep.values] for name in SETS]
     if not all((name, cell) in found for row in runs for name, cell, _ in row):
         return []
