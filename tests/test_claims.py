@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from vgm2p.algorithms import BC, CONTINUOUS, Fit
-from vgm2p.claims import ablations, efficiency, sensitivity, table, tactics
+from vgm2p.claims import ablations, efficiency, sensitivity, smax, table, tactics
 from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
 from vgm2p.claims.marl_eval import marl_eval
-from vgm2p.claims.presets import CPU, PAPER
+from vgm2p.claims.presets import BATTLE_FLOW, BATTLE_VALUES, CPU, PAPER
 from vgm2p.data.store import write_lines
 from vgm2p.envs.env import play
+from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP
 from vgm2p.runs import Experiment
 from vgm2p.tasks import TEAMS, TWINS, task
+from vgm2p.values import LinearAdvantage
 
 NOISES = ((("noise", 0.0),), (("noise", 1.0),))
 
@@ -195,6 +197,15 @@ def test_marl_eval_gets_every_seed_of_the_sets_that_all_methods_have_run():
         "step_2": {"step_count": 20, "return": [500.0]},
         "absolute_metrics": {"return": [500.0]},
     }
+
+
+def test_every_method_fights_with_the_values_and_the_flow_of_battles():
+    for cell in smax.cells():
+        algorithm = cell.experiment.algorithm
+        if hasattr(algorithm, "values") and isinstance(algorithm.values, LinearAdvantage):
+            assert algorithm.values == BATTLE_VALUES
+        assert algorithm.noise == 0.0
+        assert not isinstance(getattr(algorithm, "flow", None), MeanFlow) or algorithm.flow == BATTLE_FLOW
 
 
 def test_the_papers_networks_are_wide_in_policies_values_and_critics():

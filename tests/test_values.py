@@ -1,5 +1,7 @@
 """Value losses at their known stationary points, mixing, and what global labels can and can't do."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 from scipy.optimize import minimize_scalar
 
-from vgm2p.actions import Continuous
+from vgm2p.actions import Continuous, Discrete
 from vgm2p.types import Spec, Transition
 from vgm2p.values import (
     LEARNERS,
@@ -153,6 +155,36 @@ def test_linear_advantage_finds_what_each_agents_deviation_earned():
     np.testing.assert_allclose(found.agents.sum(-1), found.team, atol=1e-5)
     ratio = found.agents.std(0)
     assert float(ratio[0] / ratio[1]) == pytest.approx(2.0, rel=0.3)
+
+
+def test_shared_slopes_come_from_what_each_agent_sees():
+    """Which way an agent's action earns, only its own observation tells, the same way for both."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    obs = jax.random.normal(keys[0], (4096, 2, 5))
+    noise, state = jax.random.normal(keys[1], (4096, 2, 1)), jax.random.normal(keys[2], (4096, 3))
+    each = jnp.sign(obs[..., 0]) * noise[..., 0]
+    action, reward, zeros = obs[..., 1:2] + noise, state[:, 0] + each.sum(1), jnp.zeros(4096)
+    halves = jax.random.bernoulli(keys[3], 0.5, (4096, 8))
+    batch = Transition(obs, state, action, reward, zeros, obs, state, reward, halves, 0 * action)
+    for shared, least, most in ((True, 0.8, 1.0), (False, -0.1, 0.1)):
+        learner = LinearAdvantage(shared=shared, hidden=(32,))
+        params = fitted(learner, batch, 1000)
+        found = learner.advantage(params, params, batch).agents
+        assert least < np.corrcoef(found.ravel(), each.ravel())[0, 1] < most
+
+
+def test_no_slope_counts_what_could_not_be_chosen():
+    """The mean of a choice is among the legal ones: an illegal one never deviates from it."""
+    spec = replace(SPEC, actions=Discrete(3))
+    critic = LinearAdvantage(shared=True, hidden=(8,)).init(spec, jax.random.key(0))
+    code = Discrete(3).encode(jnp.array([[0, 1]]))
+    legal = jnp.array([[[True, True, False], [False, True, True]]])
+    sight = jnp.ones((1, 2, SPEC.obs_dim)), jnp.ones((1, SPEC.state_dim))
+    zero = jnp.zeros(1)
+    batch = Transition(*sight, code, zero, zero, *sight, zero, jnp.ones((1, 8), bool), 0 * code, legal, legal)
+    mean = critic(batch, 8)[1]
+    np.testing.assert_allclose((code - mean)[~legal], 0.0, atol=1e-6)
+    assert (np.abs((code - mean)[legal]) > 0.1).all()
 
 
 @pytest.mark.parametrize("learner", [LinearAdvantage(hidden=(64, 64)), CentralAdvantage(hidden=(64, 64))])

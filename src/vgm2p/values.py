@@ -28,6 +28,7 @@ They are scaled by (1 - discount) over their standard deviation, so a value is a
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol, get_args
 
 import equinox as eqx
@@ -36,6 +37,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vgm2p.actions import Codec
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, Transition
 
@@ -208,17 +210,31 @@ def with_habit(state: Float[Array, "b s"], habit: Float[Array, "b n a"]) -> Floa
 
 
 class LinearCritic(eqx.Module):
-    """V(s), for every agent the mean of its actions, and slopes of the advantage around it, of each team."""
+    """V(s), for every agent the mean of its actions, and slopes of the advantage around it, of each team.
+
+    agent: tells one agent's mean and slopes from what it sees; without it `net` tells those of all.
+    """
 
     net: MLP
+    agent: MLP | None
+    actions: Codec = eqx.field(static=True)
 
     def __call__(
-        self, state: Float[Array, "b s"], habit: Float[Array, "b n a"], slopes: int
+        self, batch: Transition, slopes: int
     ) -> tuple[Float[Array, " b"], Float[Array, "b n a"], Float[Array, "b h n a"]]:
-        """(V, mean, slopes) at a state, for the team of that habit."""
-        out = self.net(with_habit(state, habit))
-        rest = out[:, 1:].reshape(len(out), 1 + slopes, *habit.shape[1:])
-        return out[:, 0], rest[:, 0], rest[:, 1:]
+        """(V, mean, slopes) where the batch acted."""
+        b, n, a = batch.action.shape
+        out = self.net(with_habit(batch.state, batch.habit))
+        if self.agent is None:
+            told = out[:, 1:].reshape(b, 1 + slopes, n, a)
+        else:
+            each = self.agent(jnp.concatenate([batch.obs, batch.habit], -1))
+            told = jnp.moveaxis(each.reshape(b, n, 1 + slopes, a), 2, 1)
+        return out[:, 0], self.actions.expected(told[:, 0], batch.legal), told[:, 1:]
+
+    def value(self, state: Float[Array, "b s"], habit: Float[Array, "b n a"]) -> Float[Array, " b"]:
+        """V alone, at any state."""
+        return self.net(with_habit(state, habit))[:, 0]
 
 
 @dataclass(frozen=True)
@@ -253,6 +269,8 @@ class LinearAdvantage:
     """Values and policy learn only from episodes whose return reaches this expectile; None: from all."""
     slopes: int = 8
     """How many are fitted, each to its half of the episodes."""
+    shared: bool = False
+    """One network, shared by the agents, tells slopes from what each observes; else the state tells all."""
     habit: int = 0
     """First steps of an episode whose mean action tells values which team acts; 0: they are not told."""
     hidden: tuple[int, ...] = (256, 256)
@@ -271,9 +289,15 @@ class LinearAdvantage:
 
     def init(self, spec: Spec, key: PRNGKeyArray) -> LinearCritic:
         """A fresh network with all answers; slopes start near zero."""
-        joint = spec.n * spec.action_dim
-        inputs, outputs = spec.state_dim + joint, 1 + (1 + self.slopes) * joint
-        return LinearCritic(MLP(inputs, self.hidden, outputs, key, norm=True, last_gain=0.01))
+        joint, each = spec.n * spec.action_dim, (1 + self.slopes) * spec.action_dim
+        make = partial(MLP, hidden=self.hidden, norm=True, last_gain=0.01)
+        if not self.shared:
+            net = make(spec.state_dim + joint, outputs=1 + spec.n * each, key=key)
+            return LinearCritic(net, None, spec.actions)
+        value_key, agent_key = jax.random.split(key)
+        net = make(spec.state_dim + joint, outputs=1, key=value_key)
+        agent = make(spec.obs_dim + spec.action_dim, outputs=each, key=agent_key)
+        return LinearCritic(net, agent, spec.actions)
 
     def loss(
         self, params: LinearCritic, target: LinearCritic, batch: Transition
@@ -282,8 +306,8 @@ class LinearAdvantage:
 
         `value/explained`: the share of the squared gap that slopes explain in episodes not fitted to.
         """
-        closing = stop_gradient(target(batch.next_state, batch.habit, self.slopes)[0])
-        value, mean, slopes = params(batch.state, batch.habit, self.slopes)
+        closing = stop_gradient(target.value(batch.next_state, batch.habit))
+        value, mean, slopes = params(batch, self.slopes)
         gap = batch.reward + batch.discount * closing - value
         deviation = batch.action - mean
         told = (slopes * stop_gradient(deviation)[:, None]).sum((2, 3))
@@ -300,7 +324,7 @@ class LinearAdvantage:
         A row's judge is the first slope not fitted to its episode, counted on from the row's place in the
         batch (the slope at that place, should all have been).
         """
-        _, mean, slopes = target(batch.state, batch.habit, self.slopes)
+        _, mean, slopes = target(batch, self.slopes)
         row = jnp.arange(len(mean))
         turn = (row[:, None] + jnp.arange(self.slopes)) % self.slopes
         judge = turn[row, jnp.take_along_axis(~batch.halves, turn, axis=1).argmax(1)]

@@ -14,14 +14,14 @@ import numpy as np
 from vgm2p.algorithms.algorithm import Fit
 from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, read_record
-from vgm2p.claims.presets import CPU, ONCE, VALUES
+from vgm2p.claims.presets import CPU, ONCE, own_values
 from vgm2p.claims.sensitivity import SETS
 from vgm2p.claims.words import Words, short
 from vgm2p.flows import MeanFlow
 from vgm2p.runs import Experiment
 from vgm2p.stats import mean_and_interval
 from vgm2p.tasks import task
-from vgm2p.values import CentralAdvantage, EpisodeReturn, LinearAdvantage, MixedIQL, ReturnToGo
+from vgm2p.values import CentralAdvantage, EpisodeReturn, MixedIQL, ReturnToGo
 
 OURS = "vgm2p"  # the cell with every choice of ours
 Fields = Callable[[str], dict[str, Any]]  # of a team
@@ -35,25 +35,20 @@ def _flow(**fields: Any) -> Fields:
     return _of(flow=MeanFlow(**fields))
 
 
-def _own(team: str) -> LinearAdvantage:
-    """The team's values."""
-    return VALUES.get(team, LinearAdvantage())
-
-
 def _values(**fields: Any) -> Fields:
     """The team's values with fields changed."""
-    return lambda team: {"values": replace(_own(team), **fields)}
+    return lambda team: {"values": replace(own_values(team), **fields)}
 
 
 def _ahead(kind: Callable[..., Any], *names: str) -> Fields:
     """Another learner that looks ahead as far as the team's own and has these fields of it too."""
     shared = ("discount", "lookahead", *names)
-    return lambda team: {"values": kind(**{name: getattr(_own(team), name) for name in shared})}
+    return lambda team: {"values": kind(**{name: getattr(own_values(team), name) for name in shared})}
 
 
 def _told_otherwise(team: str) -> dict[str, Any]:
     """Values that are told which team acts where the team's own are not, and the other way about."""
-    return {"values": replace(_own(team), habit=0 if _own(team).habit else 100)}
+    return {"values": replace(own_values(team), habit=0 if own_values(team).habit else 100)}
 
 
 CHOICES: dict[str, dict[str, Fields]] = {

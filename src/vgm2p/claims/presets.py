@@ -6,6 +6,7 @@ from typing import Any
 
 from vgm2p.algorithms import ALGORITHMS
 from vgm2p.algorithms.algorithm import Algorithm, Fit
+from vgm2p.flows import MeanFlow
 from vgm2p.runs import Experiment
 from vgm2p.tasks import TEAMS, task
 from vgm2p.values import LinearAdvantage
@@ -13,6 +14,15 @@ from vgm2p.values import LinearAdvantage
 # Hoppers earn until they fall: their values see the whole episode, and which team acts, for what lies between
 # two gaits falls. Other teams' episodes hardly ever end early; they have the defaults.
 VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000, habit=100)}
+# Battles are won by luck, so the won tell no more than the lost; few episodes, units that share a network and
+# choices whose effects come soon ask for small networks of what each unit sees.
+BATTLE_VALUES = LinearAdvantage(discount=0.9, lookahead=20, selection=None, shared=True, hidden=(16,))
+BATTLE_FLOW = MeanFlow(times="late")  # the likeliest choice is read off at the noise: docs/battles.md
+
+
+def own_values(team: str) -> LinearAdvantage:
+    """What `LinearAdvantage` a team learns."""
+    return VALUES.get(team, BATTLE_VALUES if TEAMS[team].suite == "smax" else LinearAdvantage())
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,15 @@ class Preset:
     def algorithm(self, method: str, team: str, **fields: Any) -> Algorithm:
         """The method with the preset's networks, its other fields as given, or the defaults.
 
-        What learns `LinearAdvantage` learns it as in `VALUES`. Battles are fought without noise, each agent
+        What learns `LinearAdvantage` learns the team's own. Battles are fought without noise, each agent
         making its likeliest choice, as the field does.
         """
         default = ALGORITHMS[method]()
+        if isinstance(getattr(default, "values", None), LinearAdvantage):
+            fields = {"values": own_values(team)} | fields
         if TEAMS[team].suite == "smax":
-            fields = {"noise": 0.0} | fields
-        if team in VALUES and isinstance(getattr(default, "values", None), LinearAdvantage):
-            fields = {"values": VALUES[team]} | fields
+            flow = {"flow": BATTLE_FLOW} if isinstance(getattr(default, "flow", None), MeanFlow) else {}
+            fields = {"noise": 0.0} | flow | fields
         changed = dataclasses.replace(default, **fields)  # type: ignore[type-var]
         return self._wide(changed) if self.hidden else changed
 
