@@ -59,6 +59,7 @@ def test_what_is_on_record_is_not_run_again_even_without_its_folder(grid, tmp_pa
 def test_what_stands_in_a_record_beside_it_is_copied_and_not_run_again(grid, tmp_path):
     cells, _, record = grid
     beside, heard = shutil.copy(record, tmp_path / "beside.jsonl"), []
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n')  # not every such file is a record
     fewer = replace(cells[0], options=())
     run_grid([cells[1], fewer], tmp_path / "runs", tmp_path / "record.jsonl", 1, heard.append)
     assert heard == [f"{cell.experiment.task} {cell.name}: on record" for cell in (cells[1], fewer)]

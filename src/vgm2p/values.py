@@ -257,6 +257,9 @@ class LinearAdvantage:
     between two gaits need not walk. So all three can be told the team's habit, its mean action in the first
     steps of the episode. Deviations from a team's own mean are its exploration, which follows from nothing.
 
+    Where agents are alike and see a part, one network tells each one's slopes from what it sees (`shared`):
+    what the whole state tells of them takes more episodes than a small log has.
+
     A slope holds near the actions it was fitted to. So values, labels and policy all see the better
     episodes only (`selection`): of many teams in one dataset, they improve the good ones.
     """

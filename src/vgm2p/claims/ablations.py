@@ -79,6 +79,12 @@ CHOICES: dict[str, dict[str, Fields]] = {
     "strength: told, 1 to 2": {"trained for 1 alone": _of(guidance_max=None)},
     "times: uniform": {"logit-normal": _flow(times="logit-normal")},
 }
+BATTLE_CHOICES: dict[str, dict[str, Fields]] = {
+    "values: of what each unit sees": {"the state tells all": _values(shared=False)},
+    "episodes: all": {"the better ones": _values(selection=0.8)},
+    "networks of values: 16 wide": {"256 and 256": _values(hidden=(256, 256))},
+    "times: late": {"uniform": _flow(times="uniform")},
+}
 Changes = dict[str, dict[str, dict[str, Any]]]  # choice of ours: what instead: fields of the experiment
 OF_RUNS: Changes = {
     "actions: as logged": {"clipped to what motors take": {"regress": "clipped"}},
@@ -97,19 +103,24 @@ def cells() -> list[Cell]:
         Cell(cell, made, ())
         for name in SETS
         for cell, made in (
-            _changed(ONCE.run(name, OURS), OF_RUNS) | {OURS: CPU.run(name, OURS)} | _of_algorithm(name)
+            _changed(ONCE.run(name, OURS), OF_RUNS)
+            | {OURS: CPU.run(name, OURS)}
+            | _of_algorithm(name, CHOICES)
         ).items()
     ]
     fighters = [
         Cell(cell, made, smax.NOISES)
         for name in BATTLES
-        for cell, made in _changed(smax.experiment(name, OURS), OF_BATTLES).items()
+        for cell, made in (
+            _changed(smax.experiment(name, OURS), OF_BATTLES)
+            | {cell: smax.fought(other) for cell, other in _of_algorithm(name, BATTLE_CHOICES).items()}
+        ).items()
     ]
     return robots + fighters
 
 
-def _of_algorithm(name) -> dict[str, Experiment]:
-    changes = {told: make(task(name).team) for others in CHOICES.values() for told, make in others.items()}
+def _of_algorithm(name, choices: dict[str, dict[str, Fields]]) -> dict[str, Experiment]:
+    changes = {told: make(task(name).team) for others in choices.values() for told, make in others.items()}
     return {f"{OURS}, {told}": ONCE.run(name, OURS, **fields) for told, fields in changes.items()}
 
 
@@ -123,7 +134,7 @@ def shown(lines: list[dict]) -> list[Words]:
     """For each choice the score and interval of ours and of each alternative: returns, and battles won."""
     tables = (
         ("Mean return", SETS, CHOICES | OF_RUNS),
-        ("Battles won without noise, in percent", BATTLES, OF_BATTLES),
+        ("Battles won without noise, in percent", BATTLES, BATTLE_CHOICES | OF_BATTLES),
     )
     return [
         Words(caption, ("choice", "instead", *map(short, sets)), _rows(lines, sets, choices))

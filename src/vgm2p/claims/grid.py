@@ -70,8 +70,7 @@ def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Calla
 
 def on_record(cells: list[Cell], record: Path) -> list[Cell]:
     """The cells that stand in the record complete, with the settings and data that they have now."""
-    lines = by_cell(read_record(record))
-    return [cell for cell in cells if _agrees(cell, lines.get(_key(cell), []))]
+    return _agreeing(cells, by_cell(read_record(record)))
 
 
 def read_record(record: Path) -> list[dict]:
@@ -92,9 +91,13 @@ def _borrow(cells, record):
     known = on_record(cells, record)
     missing = [cell for cell in cells if cell not in known]
     for other in sorted(record.parent.glob("*.jsonl")):
-        lines = by_cell(read_record(other))
-        for cell in on_record(missing, other):
+        lines = by_cell([line for line in read_record(other) if "experiment" in line])  # else it is no record
+        for cell in _agreeing(missing, lines):
             _put(lines[_key(cell)], cells, record)
+
+
+def _agreeing(cells, lines) -> list[Cell]:
+    return [cell for cell in cells if _agrees(cell, lines.get(_key(cell), []))]
 
 
 def _key(cell) -> tuple[str, str]:
