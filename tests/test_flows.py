@@ -173,14 +173,7 @@ def test_intervals_end_at_the_data_or_at_the_earlier_of_two_draws():
     assert float(drawn.r.mean()) == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_late_times_crowd_towards_the_noise_by_their_law():
-    """t is the later of two draws 1 - u^4: P(t <= x) = (1 - (1 - x)^(1/4))^2."""
-    t = MeanFlow(times="late").draw(jnp.zeros((20_000, 1)), jax.random.key(0)).t
-    for x in (0.3, 0.9):
-        assert float((t <= x).mean()) == pytest.approx((1 - (1 - x) ** 0.25) ** 2, abs=0.01)
-
-
-@pytest.mark.parametrize("times", ["uniform", "logit-normal", "late"])
+@pytest.mark.parametrize("times", ["uniform", "logit-normal"])
 def test_draws_lie_on_the_straight_path(times):
     x = jax.random.normal(jax.random.key(0), (100, 2))
     z, v, t, r = MeanFlow(times=times).draw(x, jax.random.key(1))

@@ -97,9 +97,8 @@ def difference_derivative(
 class MeanFlow:
     """How average velocities are trained."""
 
-    times: Literal["uniform", "logit-normal", "late"] = "uniform"
-    """Law of the interval: two draws put in order, each "uniform", MeanFlow's "logit-normal" (-0.4, 1), or
-    "late": 1 - (uniform)^4, crowded towards the noise, where the one jump that acts sets out."""
+    times: Literal["uniform", "logit-normal"] = "uniform"
+    """Law of the interval: two draws put in order, "uniform" or MeanFlow's "logit-normal" (-0.4, 1)."""
     to_data: bool = True
     """Intervals start at the later draw and, but for anchors, end at the data, r = 0, as the one jump that
     acts does; if false, at the earlier draw."""
@@ -122,13 +121,10 @@ class MeanFlow:
         noise_key, time_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, x.shape)
         shape = (2, len(x), *(1 for _ in x.shape[1:-1])) if together else (2, *x.shape[:-1])
-        match self.times:
-            case "uniform":
-                ends = jax.random.uniform(time_key, shape)
-            case "logit-normal":
-                ends = jax.nn.sigmoid(jax.random.normal(time_key, shape) - 0.4)
-            case "late":
-                ends = 1 - jax.random.uniform(time_key, shape) ** 4
+        if self.times == "uniform":
+            ends = jax.random.uniform(time_key, shape)
+        else:
+            ends = jax.nn.sigmoid(jax.random.normal(time_key, shape) - 0.4)
         t = jnp.broadcast_to(ends.max(0), x.shape[:-1])
         r = jnp.zeros_like(t) if self.to_data else jnp.broadcast_to(ends.min(0), x.shape[:-1])
         anchored = jnp.arange(x.shape[0]) < self.anchor_rows(x.shape[0])

@@ -83,7 +83,7 @@ BATTLE_CHOICES: dict[str, dict[str, Fields]] = {
     "values: of what each unit sees": {"the state tells all": _values(shared=False)},
     "episodes: all": {"the better ones": _values(selection=0.8)},
     "networks of values: 16 wide": {"256 and 256": _values(hidden=(256, 256))},
-    "times: late": {"uniform": _flow(times="uniform")},
+    "anchors (r = t): four fifths": {"half": _flow(anchors=0.5)},
 }
 Changes = dict[str, dict[str, dict[str, Any]]]  # choice of ours: what instead: fields of the experiment
 OF_RUNS: Changes = {

@@ -17,7 +17,7 @@ VALUES = {"3hopper": LinearAdvantage(discount=0.999, lookahead=1000, habit=100)}
 # Battles are won by luck, so the won tell no more than the lost; few episodes, units that share a network and
 # choices whose effects come soon ask for small networks of what each unit sees.
 BATTLE_VALUES = LinearAdvantage(discount=0.9, lookahead=20, selection=None, shared=True, hidden=(16,))
-BATTLE_FLOW = MeanFlow(times="late")  # the likeliest choice is read off at the noise: docs/battles.md
+BATTLE_FLOW = MeanFlow(anchors=0.8)  # the likeliest choice is read off where r = t: docs/battles.md
 
 
 def own_values(team: str) -> LinearAdvantage:
