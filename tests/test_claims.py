@@ -19,10 +19,11 @@ from vgm2p.envs.env import play
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP
 from vgm2p.runs import Experiment
-from vgm2p.tasks import TEAMS, TWINS, task
+from vgm2p.tasks import BATTLES, TEAMS, TWINS, task
 from vgm2p.values import LinearAdvantage
 
 NOISES = ((("noise", 0.0),), (("noise", 1.0),))
+SWEEPS = (*sensitivity.SWEEPS, *sensitivity.BATTLE_SWEEPS)
 
 
 @pytest.fixture(scope="module")
@@ -229,31 +230,42 @@ def test_random_actions_return_what_the_scale_starts_from(team):
     assert returns.mean() == pytest.approx(where.random_return, abs=5 * returns.std() / copies**0.5)
 
 
-@pytest.mark.parametrize("name", efficiency.METHODS)
-def test_network_passes_of_a_decision_are_what_the_table_says(name, monkeypatch):
+ROBOTS = [(algorithm, efficiency.synthetic(2)) for algorithm in efficiency.METHODS.values()]
+FIGHTERS = [(algorithm, efficiency.synthetic_battles()) for algorithm in efficiency.BATTLE_METHODS.values()]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "made"),
+    ROBOTS + FIGHTERS,
+    ids=[*efficiency.METHODS, *(f"{name}, battles" for name in efficiency.BATTLE_METHODS)],
+)
+def test_network_passes_of_a_decision_are_what_the_table_says(algorithm, made, monkeypatch):
     """Counted: rows that any network sees while one team decides, over the rows of one pass."""
-    algorithm, (spec, _) = efficiency.METHODS[name], efficiency.synthetic(2)
+    spec, _ = made
     small = {"fit": Fit(hidden=(8,))} | ({"hidden": (8,)} if hasattr(algorithm, "hidden") else {})
     algorithm = replace(algorithm, **small)
     params, seen = algorithm.init(spec, jax.random.key(0)).target, []
     call = MLP.__call__
     monkeypatch.setattr(MLP, "__call__", lambda net, x: seen.append(x[..., 0].size) or call(net, x))
     with jax.disable_jit():
-        algorithm.act(spec, params, jnp.zeros((1, 2, spec.obs_dim)), jax.random.key(1))
-    assert sum(seen) / 2 == efficiency.passes(algorithm)
+        algorithm.act(spec, params, jnp.zeros((1, spec.n, spec.obs_dim)), jax.random.key(1))
+    assert sum(seen) / spec.n == efficiency.passes(algorithm)
 
 
-def test_costs_are_measured_and_compared_with_vgm2ps(tmp_path):
-    spec, data = efficiency.synthetic(2)
-    algorithm = BC(fit=Fit(hidden=(8,)))
+@pytest.mark.parametrize("made", [efficiency.synthetic(2), efficiency.synthetic_battles()])
+def test_costs_of_robots_and_of_battles_are_measured(made):
+    algorithm, (spec, data) = BC(fit=Fit(hidden=(8,))), made
     replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     assert efficiency.seconds_per_update(algorithm, spec, replay, 8, 5) > 0
     assert efficiency.seconds_per_decision(algorithm, spec, 4) > 0
     assert efficiency.seconds_per_controller(algorithm, spec, data.view()) > 0
+
+
+def test_costs_are_compared_with_vgm2ps(tmp_path):
     cost = {"update": 0.002, "peak": 5e8, "graph": 3e-5, "one": 1e-4, "many": 0.01, "passes": 1}
     grown = {"agents": {"bc": [{"update": 0.001, "one": 0.001}] * 4}, "batches": {"bc": [0.001] * 3}}
     methods = {"vgm2p": cost, "bc": cost | {"update": 0.001}}
-    (tmp_path / "record.json").write_text(json.dumps({"methods": methods, **grown}))
+    (tmp_path / "record.json").write_text(json.dumps({"methods": methods, "battles": methods, **grown}))
     text = efficiency.tables(tmp_path / "record.json")
     assert "| bc | 1 (0.50 x) | 1 | 30 (1.00 x) | 100 (1.00 x) | 10 (1.00 x) | 500 |" in text
     assert "| bc | 1 | 1 | 1 | 1 |" in text
@@ -270,18 +282,26 @@ def test_time_to_a_score_is_updates_by_the_curve_times_the_cost_of_one():
 
 
 def test_every_coefficient_is_swept_over_at_least_thirtyfold_around_its_default():
-    for sweep in sensitivity.SWEEPS:
-        values = [1 - x if sweep.coefficient == "selection" else x for x in sweep.values if x > 0]
+    for sweep in SWEEPS:
+        values = [1 - x if sweep.coefficient == "selection" else x for x in sweep.values]
+        values = [x for x in values if x > 0]
         assert max(values) / min(values) >= 29.99
 
 
-@pytest.mark.parametrize("name", sensitivity.SETS)
-def test_each_method_as_the_table_has_it_is_among_the_swept(name):
-    """VGM²P's strength and share of good actions aside: there the table has 1 of 2, and a threshold of 0."""
-    for sweep in sensitivity.SWEEPS:
-        if sweep.coefficient not in ("guidance", "quantile"):
-            swept = [sweep.algorithm(task(name).team, value) for value in sweep.values]
-            assert CPU.algorithm(sweep.method, task(name).team) in swept
+def test_each_method_as_other_claims_have_it_is_among_the_swept():
+    """VGM²P's strength and share of good actions aside: there they have 1 of 2, and a threshold of 0."""
+    for sweep in SWEEPS:
+        for team in {task(name).team for name in sweep.sets}:
+            if sweep.coefficient not in ("guidance", "quantile"):
+                swept = [sweep.algorithm(team, value) for value in sweep.values]
+                assert CPU.algorithm(sweep.method, team) in swept
+
+
+def test_sweeps_of_battles_share_the_runs_of_the_battles():
+    ours = {(cell.name, cell.experiment) for cell in smax.cells()}
+    swept = {(cell.name, cell.experiment) for cell in sensitivity.cells() if cell.experiment.task in BATTLES}
+    assert {name for name, _ in ours & swept} == {"vgm2p", "mac_flow", "omiga"}
+    assert len(swept) == len(smax.FEW) * (1 + 5 + 5 + 5 + 5)  # a strength's runs are one
 
 
 def test_each_swept_value_reaches_the_algorithm():
@@ -294,7 +314,7 @@ def test_each_swept_value_reaches_the_algorithm():
 
 
 def test_every_ablation_changes_one_thing_on_every_set():
-    for name in (*sensitivity.SETS, *ablations.BATTLES):
+    for name in (*sensitivity.ROBOTS, *smax.FEW):
         ours, *others = [c.experiment for c in ablations.cells() if c.experiment.task == name]
         assert len(set(others)) == len(others)
         for other in [replace(other, eval_every=ours.eval_every) for other in others]:
@@ -309,7 +329,7 @@ def changed(one, other):
 
 
 def test_ablations_show_ours_and_what_has_not_run(tmp_path):
-    ours = [line(name, "vgm2p", s, 500.0) | {"name": "vgm2p"} for name in sensitivity.SETS for s in (0, 1)]
+    ours = [line(name, "vgm2p", s, 500.0) | {"name": "vgm2p"} for name in sensitivity.ROBOTS for s in (0, 1)]
     (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in ours))
     text = ablations.tables(tmp_path / "record.jsonl")
     assert "|  | ours in all | 500 [500, 500] | 500 [500, 500] | 500 [500, 500] |" in text
@@ -341,7 +361,7 @@ def test_equal_returns_at_every_value_leave_no_doubt_that_it_does_not_matter():
 
 def test_the_sensitivity_table_reads_strengths_from_one_run(tmp_path):
     lines = []
-    for name in sensitivity.SETS:
+    for name in sensitivity.ROBOTS:
         zero = task(name).random_return
         returns = {f"guidance={w}": [zero + 100 / w] for w in (1.0, 2.0, 5.0, 12.0, 30.0)}
         lines += [line(name, "vgm2p", seed, 0.0, zero + 100) for seed in (0, 1)]

@@ -84,7 +84,8 @@ def results(tmp_path_factory) -> Path:
         "batches": {name: [0.001, 0.002, 0.004] for name in efficiency.GROWING},
     }
     methods = dict.fromkeys(efficiency.METHODS, cost) | {"bc": cost | {"update": 0.001}}
-    record = {"methods": methods, **grown, "versions": {}, "device": "cpu (1 cpu)"}
+    battles = dict.fromkeys(efficiency.BATTLE_METHODS, cost)
+    record = {"methods": methods, "battles": battles, **grown, "versions": {}, "device": "cpu (1 cpu)"}
     (folder / "efficiency.json").write_text(json.dumps(record))
     return folder
 
@@ -270,12 +271,13 @@ def test_battles_are_told_by_how_many_were_won(tmp_path):
     assert "| bc | 0.50 [0.50, 0.50] | 1.00 [1.00, 1.00] |" in text
 
 
-def test_the_sensitivity_aim_asks_for_every_swept_coefficient():
+def test_the_sensitivity_aims_ask_for_every_swept_coefficient_of_robots_and_of_battles():
     content = lines(sensitivity.cells())
-    assert aims.of_sensitivity(content)[0].holds
-    assert aims.of_sensitivity([x for x in content if "habit" not in x["name"]])[0].holds is None
+    holds = lambda found: [aim.holds for aim in aims.of_sensitivity(found)]  # noqa: E731
+    assert holds(content) == [True, True]
+    assert holds([x for x in content if "habit" not in x["name"]]) == [None, True]
     worse = [x | {"returns": [0.0]} if x["name"] == "vgm2p-quantile-0.5" else x for x in content]
-    assert aims.of_sensitivity(worse)[0].holds is False
+    assert holds(worse) == [False, False]
 
 
 def test_efficiency_aims_are_ratios_within_one_record():

@@ -15,7 +15,7 @@ from vgm2p.algorithms.algorithm import Fit
 from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, read_record
 from vgm2p.claims.presets import CPU, ONCE, own_values
-from vgm2p.claims.sensitivity import SETS
+from vgm2p.claims.sensitivity import ROBOTS
 from vgm2p.claims.words import Words, short
 from vgm2p.flows import MeanFlow
 from vgm2p.runs import Experiment
@@ -90,7 +90,6 @@ OF_RUNS: Changes = {
     "actions: as logged": {"clipped to what motors take": {"regress": "clipped"}},
     "observations: by the data's statistics": {"each vector by its own": {"standardise": "vector"}},
 }
-BATTLES = ("smax/3m-medium", "smax/2s3z-poor", "smax/smacv2_5_units-replay")
 OF_BATTLES: Changes = {
     "history: what is seen now": {"the last two": {"history": 2}, "the last four": {"history": 4}},
     "codes of choices: 1 and -1": {"0.3 and -0.3": {"codes": 0.3}, "3 and -3": {"codes": 3.0}},
@@ -101,7 +100,7 @@ def cells() -> list[Cell]:
     """Our choices, as other claims have them, and each alternative, on every set."""
     robots = [
         Cell(cell, made, ())
-        for name in SETS
+        for name in ROBOTS
         for cell, made in (
             _changed(ONCE.run(name, OURS), OF_RUNS)
             | {OURS: CPU.run(name, OURS)}
@@ -110,7 +109,7 @@ def cells() -> list[Cell]:
     ]
     fighters = [
         Cell(cell, made, smax.NOISES)
-        for name in BATTLES
+        for name in smax.FEW
         for cell, made in (
             _changed(smax.experiment(name, OURS), OF_BATTLES)
             | {cell: smax.fought(other) for cell, other in _of_algorithm(name, BATTLE_CHOICES).items()}
@@ -133,8 +132,8 @@ def _changed(ours: Experiment, choices: Changes) -> dict[str, Experiment]:
 def shown(lines: list[dict]) -> list[Words]:
     """For each choice the score and interval of ours and of each alternative: returns, and battles won."""
     tables = (
-        ("Mean return", SETS, CHOICES | OF_RUNS),
-        ("Battles won without noise, in percent", BATTLES, BATTLE_CHOICES | OF_BATTLES),
+        ("Mean return", ROBOTS, CHOICES | OF_RUNS),
+        ("Battles won without noise, in percent", smax.FEW, BATTLE_CHOICES | OF_BATTLES),
     )
     return [
         Words(caption, ("choice", "instead", *map(short, sets)), _rows(lines, sets, choices))
@@ -156,6 +155,6 @@ def _rows(lines, sets, choices) -> list[tuple[str, ...]]:
 
 
 def _text(lines, name, cell) -> str:
-    score, scale = (smax.win_rate, 100) if name in BATTLES else (np.mean, 1)
+    score, scale = (smax.win_rate, 100) if name in smax.FEW else (np.mean, 1)
     seeds = [score(x["returns"]) for x in lines if (x["task"], x["name"]) == (name, cell)]
     return mean_and_interval(scale * np.array(seeds))

@@ -41,19 +41,25 @@ def of_table(found: Results) -> list[Aim]:
 
 def of_sensitivity(lines: list[dict]) -> list[Aim]:
     """Worst over best score in the range of every coefficient of VGM²P that is swept."""
-    text = (
-        "Over a thirtyfold range of VGM²P's strength, share of good actions, share of episodes and habit, "
-        "the worst score is at least 0.8 of the best"
-    )
-    ratios = {
-        sweep.coefficient: float(sensitivity.worst_over_best(scores))
-        for sweep in sensitivity.SWEEPS
-        if sweep.method == "vgm2p" and (scores := sensitivity.sweep_scores(lines, sweep))
-    }
-    if len(ratios) < sum(sweep.method == "vgm2p" for sweep in sensitivity.SWEEPS):
-        return [Aim(text, None, "not all coefficients swept yet")]
+    least = "the worst score is at least 0.8 of the best"
+    swept = "strength, share of good actions, share of episodes and habit"
+    fought = "strength, share of good actions and share of episodes"
+    return [
+        _insensitive(f"Over a thirtyfold range of VGM²P's {swept}, {least}", sensitivity.SWEEPS, lines),
+        _insensitive(
+            f"Battles: over a thirtyfold range of {fought}, {least}", sensitivity.BATTLE_SWEEPS, lines
+        ),
+    ]
+
+
+def _insensitive(text, sweeps, lines) -> Aim:
+    ours = [sweep for sweep in sweeps if sweep.method == "vgm2p"]
+    scores = {sweep.coefficient: sensitivity.sweep_scores(lines, sweep) for sweep in ours}
+    if not all(scores.values()):
+        return Aim(text, None, "not all coefficients swept yet")
+    ratios = {name: float(sensitivity.worst_over_best(found)) for name, found in scores.items()}
     told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-    return [Aim(text, bool(min(ratios.values()) >= 0.8), told)]
+    return Aim(text, min(ratios.values()) >= 0.8, told)
 
 
 def of_efficiency(methods: dict[str, dict[str, float]]) -> list[Aim]:

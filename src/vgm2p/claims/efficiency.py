@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vgm2p.actions import Continuous
-from vgm2p.algorithms import ALGORITHMS, CONTINUOUS, CFGRLFlow, DiffusionBC
+from vgm2p.actions import Continuous, Discrete
+from vgm2p.algorithms import ALGORITHMS, CONTINUOUS, CategoricalCFG, CFGRLFlow, DiffusionBC
 from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.claims import smax
+from vgm2p.claims.presets import ONCE
 from vgm2p.claims.table import Results
 from vgm2p.claims.words import Words, short
 from vgm2p.data.card import versions
@@ -33,6 +35,7 @@ SIZES, BATCHES = (2, 8, 32, 64), (64, 256, 1024)
 GROWING = ("vgm2p", "bc", "flow_bc", "diffusion_bc", "omiga", "mac_flow")
 METHODS: dict[str, Algorithm] = {name: ALGORITHMS[name]() for name in CONTINUOUS}
 METHODS["diffusion_bc, 15 steps"] = DiffusionBC(steps=15)
+BATTLE_METHODS: dict[str, Algorithm] = {name: ONCE.algorithm(name, "2s3z") for name in smax.METHODS}
 
 
 def seconds(function: Callable[[], Any], repeats: int, rounds: int = 10) -> float:
@@ -66,8 +69,9 @@ def seconds_per_decision(algorithm: Algorithm, spec: Spec, teams: int) -> float:
     """Of all agents of `teams` teams at once, jitted."""
     params = algorithm.init(spec, jax.random.key(0)).target
     obs, key = jnp.zeros((teams, spec.n, spec.obs_dim)), jax.random.key(1)
-    act = jax.jit(lambda params, obs, key: algorithm.act(spec, params, obs, key))
-    return seconds(lambda: act(params, obs, key), 200 if teams == 1 else 3)
+    legal = jnp.ones((teams, spec.n, spec.action_dim), bool) if spec.actions.discrete else None
+    act = jax.jit(lambda params, obs, key, legal: algorithm.act(spec, params, obs, key, legal))
+    return seconds(lambda: act(params, obs, key, legal), 200 if teams == 1 else 3)
 
 
 def seconds_per_controller(algorithm: Algorithm, spec: Spec, view: TeamView) -> float:
@@ -81,7 +85,7 @@ def seconds_per_controller(algorithm: Algorithm, spec: Spec, view: TeamView) -> 
 
 def passes(algorithm: Algorithm) -> int:
     """Network passes of one agent's decision."""
-    return getattr(algorithm, "steps", 1) * (2 if isinstance(algorithm, CFGRLFlow) else 1)
+    return getattr(algorithm, "steps", 1) * (2 if isinstance(algorithm, CFGRLFlow | CategoricalCFG) else 1)
 
 
 def synthetic(agents: int) -> tuple[Spec, Dataset]:
@@ -98,14 +102,34 @@ def synthetic(agents: int) -> tuple[Spec, Dataset]:
     return Spec(agents, data.view().obs_dim, 17, Continuous(1)), data
 
 
+def synthetic_battles() -> tuple[Spec, Dataset]:
+    """Random battles of five units with ten choices each, of 2s3z's sizes."""
+    rng, episodes, length, units, choices = np.random.default_rng(0), 100, 100, 5, 10
+    rows = episodes * (length + 1)
+    data = Dataset(
+        state=rng.normal(size=(rows, 120)).astype(np.float32),
+        action=rng.integers(choices, size=(episodes * length, units)).astype(np.int32),
+        reward=rng.normal(size=episodes * length).astype(np.float32),
+        lengths=np.full(episodes, length, np.int32),
+        terminated=np.ones(episodes, bool),
+        card={"id": "synthetic"},
+        obs=rng.normal(size=(rows, units, 127)).astype(np.float32),
+        legal=np.ones((rows, units, choices), bool),
+    )
+    return Spec(units, data.view().obs_dim, 120, Discrete(choices)), data
+
+
 def measure(record: Path, tick: Callable[[str], Any]) -> None:
     """Measure every method, each in a process of its own, and write the record; `tick` hears of each."""
     spawn = multiprocessing.get_context("spawn")
-    found: dict[str, Any] = {"methods": {}, "agents": {}, "batches": {}}
+    found: dict[str, Any] = {"methods": {}, "battles": {}, "agents": {}, "batches": {}}
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         for name in METHODS:
-            found["methods"][name] = pool.submit(_costs, name).result()
+            found["methods"][name] = pool.submit(_costs, METHODS[name], *synthetic(AGENTS)).result()
             tick(name)
+        for name in BATTLE_METHODS:
+            found["battles"][name] = pool.submit(_costs, BATTLE_METHODS[name], *synthetic_battles()).result()
+            tick(f"{name}, battles")
         for name in GROWING:
             found["agents"][name] = pool.submit(_over_agents, name).result()
             found["batches"][name] = pool.submit(_over_batches, name).result()
@@ -113,8 +137,7 @@ def measure(record: Path, tick: Callable[[str], Any]) -> None:
     write_json(record, found | {"versions": versions(), "device": device()})
 
 
-def _costs(name) -> dict[str, float]:
-    algorithm, (spec, data) = METHODS[name], synthetic(AGENTS)
+def _costs(algorithm, spec, data) -> dict[str, float]:
     replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     update = seconds_per_update(algorithm, spec, replay, BATCH, 50)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -153,7 +176,8 @@ def tables(record: Path) -> str:
         {name: [x[key] for x in row] for name, row in found["agents"].items()} for key in ("update", "one")
     )
     parts = [
-        _method_table(found["methods"]),
+        _method_table(f"Robots, a team of {AGENTS}", found["methods"]),
+        _method_table("Battles, a team of 5", found["battles"]),
         _growth("Milliseconds per update, by the number of agents", SIZES, updates),
         _growth("Milliseconds per decision of one team, by the number of agents", SIZES, decisions),
         _growth("Milliseconds per update, by the batch", BATCHES, found["batches"]),
@@ -180,7 +204,7 @@ def seconds_to_good(
     return told
 
 
-def _method_table(methods) -> Words:
+def _method_table(caption, methods) -> Words:
     base, rows = methods["vgm2p"], []
     for name, row in methods.items():
         cell = lambda key, unit, row=row: f"{unit * row[key]:.3g} ({row[key] / base[key]:.2f} x)"  # noqa: E731
@@ -192,7 +216,7 @@ def _method_table(methods) -> Words:
         f"ms, {MANY} teams in JAX",
     )
     heads = ("method", "ms per update", "passes per decision", *acting, "peak memory, MB")
-    return Words("", heads, rows)
+    return Words(caption, heads, rows)
 
 
 def _growth(caption, sizes, found) -> Words:

@@ -1,7 +1,8 @@
 """How much hangs on a coefficient: four of VGM²P's and its rivals' own, over a thirtyfold range.
 
-A number per coefficient: the worst mean return in the range over the best, on the scale from random actions
-(0) to good data (1), averaged over sets. 1: it does not matter; 0: a wrong value is as bad as chance.
+A number per coefficient: the worst score in the range over the best, averaged over sets. 1: it does not
+matter; 0: a wrong value is as bad as chance. A robot's score is its mean return, on the scale from random
+actions (0) to good data (1); of battles, the share won.
 """
 
 from dataclasses import dataclass, replace
@@ -14,30 +15,34 @@ from numpy import ndarray
 
 from vgm2p.algorithms import VGM2P, OmigaPolicy
 from vgm2p.algorithms.algorithm import Algorithm
+from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, by_cell, label, read_record
 from vgm2p.claims.presets import CPU, ONCE
 from vgm2p.claims.words import Words
 from vgm2p.stats import normalise, stratified_interval, told
-from vgm2p.tasks import TASKS, task
+from vgm2p.tasks import BATTLES, TASKS, task
 from vgm2p.values import LinearAdvantage
 
-SETS = ("twin/6halfcheetah-medium-replay", "twin/3hopper-medium", "twin/2ant-medium-replay")
+ROBOTS = ("twin/6halfcheetah-medium-replay", "twin/3hopper-medium", "twin/2ant-medium-replay")
 MOST = 30.0  # the largest strength
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One coefficient of one method and the values that it takes."""
+    """One coefficient of one method, the values that it takes, and the sets where it does."""
 
     method: str
     coefficient: str
     values: tuple[float, ...]
+    sets: tuple[str, ...] = ROBOTS
 
     def algorithm(self, team: str, value: float) -> Algorithm:
         """The method with the coefficient set; VGM²P's strength is only asked for at execution."""
         default, changed = ONCE.algorithm(self.method, team), {self.coefficient: value}
         match default, self.coefficient:
-            case VGM2P(values=LinearAdvantage() as values), "selection" | "habit":
+            case VGM2P(values=LinearAdvantage() as values), "selection":
+                return replace(default, values=replace(values, selection=value or None))  # 0 selects all
+            case VGM2P(values=LinearAdvantage() as values), "habit":
                 return replace(default, values=replace(values, **changed))  # type: ignore[arg-type]
             case VGM2P(), "guidance":
                 return replace(default, guidance_max=MOST)
@@ -70,37 +75,60 @@ SWEEPS = (
     Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5)),
     Sweep("td3_bc", "weight", (0.4, 1.0, 2.5, 6.0, 13.0)),
 )
+BATTLE_SWEEPS = (
+    Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST), smax.FEW),
+    Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016), smax.FEW),
+    Sweep("vgm2p", "selection", (0.0, 0.5, 0.8, 0.9, 0.967), smax.FEW),  # one network for all teams: no habit
+    Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0), smax.FEW),
+    Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5), smax.FEW),
+)
 
 
 def cells() -> list[Cell]:
-    """One run per set and value, defaults as the table has them; one per set for all of VGM²P's strengths."""
+    """One run per set and value, defaults as other claims have them; one per set for VGM²P's strengths."""
     found = {}
-    for name, sweep in product(SETS, SWEEPS):
-        team, strengths = task(name).team, sweep.values if sweep.coefficient == "guidance" else ()
-        options = tuple((("guidance", w),) for w in strengths)
-        for value in sweep.values:
-            cell = sweep.run(team, value)[0]
-            preset = CPU if cell == sweep.method else ONCE
-            experiment = preset.experiment(name, sweep.algorithm(team, value))
-            found[name, cell] = Cell(cell, experiment, options)
+    for sweep in (*SWEEPS, *BATTLE_SWEEPS):
+        for name, value in product(sweep.sets, sweep.values):
+            cell = _cell(sweep, name, value)
+            found[name, cell.name] = cell
     return list(found.values())
 
 
+def _cell(sweep, name, value) -> Cell:
+    team, strengths = task(name).team, sweep.values if sweep.coefficient == "guidance" else ()
+    called, _ = sweep.run(team, value)
+    preset = CPU if called == sweep.method else ONCE
+    experiment = preset.experiment(name, sweep.algorithm(team, value))
+    experiment = smax.fought(experiment) if name in BATTLES else experiment
+    return Cell(called, experiment, tuple((("guidance", w),) for w in strengths))
+
+
 def tables(record: Path) -> str:
-    """Markdown: normalised score at each value, averaged over sets, and worst over best."""
-    lines, rows = read_record(record), []
-    for sweep in SWEEPS:
-        scores = sweep_scores(lines, sweep)
-        means = np.mean([seeds.mean(-1) for seeds in scores], axis=0) if scores else []
-        shown = ", ".join(f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means, strict=False))
-        rows.append((sweep.method, sweep.coefficient, shown, ratio(scores)))
-    return Words("", ("method", "coefficient", "mean score at each value", "worst / best"), rows).markdown()
+    """Markdown: the score at each value, averaged over sets, and worst over best; robots', then battles'."""
+    lines = read_record(record)
+    return "\n\n".join(
+        _table(caption, sweeps, lines).markdown()
+        for caption, sweeps in (("Robots", SWEEPS), ("Battles", BATTLE_SWEEPS))
+    )
+
+
+def _table(caption, sweeps, lines) -> Words:
+    rows = [(sweep.method, sweep.coefficient, *told_of(lines, sweep)) for sweep in sweeps]
+    return Words(caption, ("method", "coefficient", "mean score at each value", "worst / best"), rows)
+
+
+def told_of(lines: list[dict], sweep: Sweep) -> tuple[str, str]:
+    """In words: the mean score over sets at each value; worst over best with its interval."""
+    scores = sweep_scores(lines, sweep)
+    means = np.mean([seeds.mean(-1) for seeds in scores], axis=0) if scores else []
+    told = [f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means, strict=False)]
+    return ", ".join(told), ratio(scores)
 
 
 def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Float[ndarray, "values seeds"]]:
-    """For each set, every seed's normalised mean return at each value; nothing if any of them has not run."""
+    """For each set, every seed's score at each value; nothing if any of them has not run."""
     found = by_cell(lines)
-    runs = [[(name, *sweep.run(task(name).team, value)) for value in sweep.values] for name in SETS]
+    runs = [[(name, *sweep.run(task(name).team, value)) for value in sweep.values] for name in sweep.sets]
     if not all((name, cell) in found for row in runs for name, cell, _ in row):
         return []
     return [np.array([_scores(found[name, cell], option) for name, cell, option in row]) for row in runs]
@@ -120,7 +148,9 @@ def ratio(sets: list[Float[ndarray, "values seeds"]]) -> str:
 
 
 def _scores(lines, option) -> list[float]:
-    """Normalised mean return of every seed of one cell."""
-    returns = [np.mean(line["returns_with"][option] if option else line["returns"]) for line in lines]
+    """Of every seed of one cell: the share of battles won, or a robot's normalised mean return."""
+    returns = [line["returns_with"][option] if option else line["returns"] for line in lines]
+    if lines[0]["task"] in BATTLES:
+        return [smax.win_rate(x) for x in returns]
     zero = TASKS[lines[0]["task"]].random_return
-    return normalise(np.array(returns), zero, lines[0]["data_good"]).tolist()
+    return normalise(np.array([np.mean(x) for x in returns]), zero, lines[0]["data_good"]).tolist()

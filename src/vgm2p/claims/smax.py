@@ -16,6 +16,7 @@ from vgm2p.stats import interquartile_mean, mean_and_interval, stratified_interv
 from vgm2p.tasks import BATTLES
 
 METHODS = ("vgm2p", "bc", "filtered_bc", "meanflow_bc", "awr", "omiga", "mac_flow", "categorical_cfg")
+FEW = ("smax/3m-medium", "smax/2s3z-poor", "smax/smacv2_5_units-replay")  # where sweeps and ablations run
 UPDATES = 5_000  # half as many as robots', for a battle's update and its evaluations cost more
 EPISODES = 128  # to be won or lost, so more of them than of returns
 NOISES: tuple[Options, ...] = tuple((("noise", scale),) for scale in (0.5, 1.0))  # besides none, the default

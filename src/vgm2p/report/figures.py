@@ -100,14 +100,14 @@ def histogram(values: Float[ndarray, " k"], label: str) -> str:
 
 
 def sweep(name: str, values: Sequence[float], scores: Float[ndarray, "values sets"]) -> str:
-    """Normalised score against a coefficient, values evenly spaced: the mean over sets, each set thin."""
+    """Score against a coefficient, values evenly spaced: the mean over sets, each set thin."""
     figure, axes = _axes()
     places = np.arange(len(values))  # the values are about a constant factor apart; one may be 0
     for column, marker in zip(scores.T, MARKERS, strict=False):
         axes.plot(places, column, color=INK, linewidth=0.8, marker=marker, markersize=3, alpha=0.6)
     axes.plot(places, scores.mean(1), color=HUES[0], linewidth=2.4, marker="o", markersize=5)
     axes.set_xticks(places, [f"{value:g}" for value in values])
-    axes.set(xlabel=name, ylabel="normalised score", ylim=(min(0, scores.min()), max(1, 1.05 * scores.max())))
+    axes.set(xlabel=name, ylabel="score", ylim=(min(0, scores.min()), max(1, 1.05 * scores.max())))
     return _svg(figure)
 
 

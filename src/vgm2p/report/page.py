@@ -176,22 +176,23 @@ def _run_curve(run) -> str:
 
 def _sweeps(lines) -> list[dict[str, Any]]:
     shown = []
-    for sweep in sensitivity.SWEEPS:
+    for sweep in (*sensitivity.SWEEPS, *sensitivity.BATTLE_SWEEPS):
         scores = sensitivity.sweep_scores(lines, sweep)
         if scores:
             means = np.array([seeds.mean(-1) for seeds in scores]).T
-            told = ", ".join(
-                f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means.mean(1), strict=True)
+            told, ratio = sensitivity.told_of(lines, sweep)
+            where = "robots" if sweep in sensitivity.SWEEPS else "battles"
+            shown.append(
+                {"name": f"{sweep.method}, {sweep.coefficient}, {where}", "told": told, "ratio": ratio}
+                | {"svg": figures.sweep(*sweep.scale, means)}
             )
-            svg = figures.sweep(*sweep.scale, means)
-            shown.append({"sweep": sweep, "svg": svg, "ratio": sensitivity.ratio(scores), "told": told})
     return shown
 
 
 def _efficiency(costs, found) -> dict[str, Any]:
     if not costs:
         return {}
-    methods, base = costs["methods"], costs["methods"]["vgm2p"]
+    methods = costs["methods"]
     update = {name: 1e3 * row["update"] for name, row in methods.items()}
     decision = {name: 1e6 * row["graph"] for name, row in methods.items()}
     agents = {n: [1e3 * x["update"] for x in rows] for n, rows in costs["agents"].items()}
@@ -211,16 +212,18 @@ def _efficiency(costs, found) -> dict[str, Any]:
             "Training as the batch grows.",
         ),
     )
-    rows = [
-        {
-            "method": name,
-            **row,
-            "times": {key: row[key] / base[key] for key in ("update", "graph", "one", "many")},
-        }
+    tables = [("Robots", _costs(methods)), ("Battles", _costs(costs["battles"]))]
+    told = {"figures": notes, "tables": tables, "device": costs["device"], "methods": list(costs["agents"])}
+    return told | {"wall": efficiency.seconds_to_good(found, methods)}
+
+
+def _costs(methods) -> list[dict[str, Any]]:
+    """What every method costs, and as a multiple of VGM²P's."""
+    base, kinds = methods["vgm2p"], ("update", "graph", "one", "many")
+    return [
+        {"method": name, **row, "times": {kind: row[kind] / base[kind] for kind in kinds}}
         for name, row in methods.items()
     ]
-    told = {"figures": notes, "rows": rows, "device": costs["device"], "methods": list(costs["agents"])}
-    return told | {"wall": efficiency.seconds_to_good(found, methods)}
 
 
 def _clips(clips: dict[str, bytes]) -> list[tuple[str, str]]:
