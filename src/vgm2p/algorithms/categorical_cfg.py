@@ -6,7 +6,7 @@ values and labels; one network learns, by likelihood, the choices of good rows a
     logits = any + w (good - any),     p_w(a) ~ p(a | o_i) p(good | o_i, a)^w
 
 is the guided distribution exactly, where a flow's guidance is an approximation (CFGRL, arXiv 2505.23458).
-Two network passes, done as one. What a one-step flow of choices must be held against.
+Two network passes. What a one-step flow of choices must be held against.
 """
 
 from dataclasses import dataclass

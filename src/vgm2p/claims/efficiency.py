@@ -30,7 +30,7 @@ from vgm2p.train import advance, init, seed_keys
 from vgm2p.types import Spec
 from vgm2p.view import TeamView
 
-AGENTS, BATCH, MANY = 6, 64, 1024
+AGENTS, UNITS, BATCH, MANY = 6, 5, 64, 1024
 SIZES, BATCHES = (2, 8, 32, 64), (64, 256, 1024)
 GROWING = ("vgm2p", "bc", "flow_bc", "diffusion_bc", "omiga", "mac_flow")
 METHODS: dict[str, Algorithm] = {name: ALGORITHMS[name]() for name in CONTINUOUS}
@@ -103,20 +103,20 @@ def synthetic(agents: int) -> tuple[Spec, Dataset]:
 
 
 def synthetic_battles() -> tuple[Spec, Dataset]:
-    """Random battles of five units with ten choices each, of 2s3z's sizes."""
-    rng, episodes, length, units, choices = np.random.default_rng(0), 100, 100, 5, 10
+    """Random battles of 2s3z's sizes, whose units have ten choices each."""
+    rng, episodes, length, choices = np.random.default_rng(0), 100, 100, 10
     rows = episodes * (length + 1)
     data = Dataset(
         state=rng.normal(size=(rows, 120)).astype(np.float32),
-        action=rng.integers(choices, size=(episodes * length, units)).astype(np.int32),
+        action=rng.integers(choices, size=(episodes * length, UNITS)).astype(np.int32),
         reward=rng.normal(size=episodes * length).astype(np.float32),
         lengths=np.full(episodes, length, np.int32),
         terminated=np.ones(episodes, bool),
         card={"id": "synthetic"},
-        obs=rng.normal(size=(rows, units, 127)).astype(np.float32),
-        legal=np.ones((rows, units, choices), bool),
+        obs=rng.normal(size=(rows, UNITS, 127)).astype(np.float32),
+        legal=np.ones((rows, UNITS, choices), bool),
     )
-    return Spec(units, data.view().obs_dim, 120, Discrete(choices)), data
+    return Spec(UNITS, data.view().obs_dim, 120, Discrete(choices)), data
 
 
 def measure(record: Path, tick: Callable[[str], Any]) -> None:
@@ -177,7 +177,7 @@ def tables(record: Path) -> str:
     )
     parts = [
         _method_table(f"Robots, a team of {AGENTS}", found["methods"]),
-        _method_table("Battles, a team of 5", found["battles"]),
+        _method_table(f"Battles, a team of {UNITS}", found["battles"]),
         _growth("Milliseconds per update, by the number of agents", SIZES, updates),
         _growth("Milliseconds per decision of one team, by the number of agents", SIZES, decisions),
         _growth("Milliseconds per update, by the batch", BATCHES, found["batches"]),

@@ -77,6 +77,7 @@ def train(experiment, folder: Path) -> None:
         out.print(
             f"warning: in the first {warmup} updates every action counts as good; these do no more than clone"
         )
+    _tell_the_tables(experiment)
     with progress_bar() as bar:
         job = bar.add_task("training", total=experiment.updates, note="compiling")
 
@@ -112,7 +113,6 @@ def train(experiment, folder: Path) -> None:
     )
     if (normal := result.get("normalised")) is not None:
         out.print(f"normalised: {normal:.2f} (0: random actions, 1: the data's best tenth)")
-    _tell_the_tables(experiment)
     out.print(f"picture: {folder / 'picture.png'}")
 
 
