@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vgm2p.claims.presets import CPU
 from vgm2p.cli import main, parse
+from vgm2p.runs import experiment_from
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--updates", "20", "--batch", "16", "--seeds", "0", "--eval-every", "20", "--eval-episodes", "1"]
@@ -68,9 +70,19 @@ def test_train_names_the_settings_of_the_results_where_they_are_others(hopper, t
         ]
     )
     told = " ".join(capsys.readouterr().out.split())
-    assert "the recorded results have other settings here: vgm2p train twin/3hopper-medium" in told
+    assert "other settings here (--as-recorded): vgm2p train twin/3hopper-medium --updates 20" in told
     assert "--values.habit 100" in told
     assert "normalised: " in told
+
+
+def test_train_as_recorded_takes_the_settings_of_the_results_and_no_others(hopper, tmp_path, capsys):
+    short = ["--updates", "2", "--eval-episodes", "1", "--seeds", "0", "--out", str(tmp_path)]
+    asked = ["train", hopper, "--as-recorded", *short, "vgm2p"]
+    main(asked)
+    made = experiment_from(json.loads((tmp_path / "experiment.json").read_text()))
+    assert made.algorithm == CPU.algorithm("vgm2p", "3hopper")
+    assert "leave it, or yours, out" in fails([*asked, "--guidance", "1.5"], capsys)
+    assert "no results are recorded on own/log" in fails(["train", "own/log", "--as-recorded", "bc"], capsys)
 
 
 def test_an_evaluation_can_be_kept_with_every_episode(trained, tmp_path):

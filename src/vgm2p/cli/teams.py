@@ -1,6 +1,6 @@
 """Commands on teams: from data to a trained, scored, filmed, exported and shared one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from vgm2p.cli.screen import interval_text, number, out, progress_bar, returns_t
 from vgm2p.command import command
 from vgm2p.data.card import versions
 from vgm2p.data.store import home, read_lines, write_json
+from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, Watcher, algorithm_name, device, load_policy, run, run_task
 from vgm2p.stats import interval
@@ -61,10 +62,12 @@ class Train:
     experiment: Annotated[Experiment, arg(name="")]
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
+    as_recorded: bool = False
+    """Give the algorithm the settings that it has on this task in the recorded results."""
 
     def run(self) -> None:
         """Train with a progress bar, then say the score and draw it."""
-        asked = self.experiment
+        asked = _as_recorded(self.experiment) if self.as_recorded else self.experiment
         train(asked, self.out or Path("runs") / asked.task / algorithm_name(asked.algorithm))
 
 
@@ -116,13 +119,24 @@ def train(experiment, folder: Path) -> None:
     out.print(f"picture: {folder / 'picture.png'}")
 
 
+def _as_recorded(experiment) -> Experiment:
+    """The experiment with the settings of the records. InputError if it has some of its own, or none are."""
+    method = algorithm_name(experiment.algorithm)
+    if experiment.algorithm != ALGORITHMS[method]():
+        raise InputError(f"--as-recorded gives {method} all of its settings: leave it, or yours, out")
+    if experiment.task not in TASKS:
+        raise InputError(f"--as-recorded: no results are recorded on {experiment.task}, leave it out")
+    return replace(experiment, algorithm=CPU.algorithm(method, task(experiment.task).team))
+
+
 def _tell_the_tables(experiment) -> None:
     """With which settings the results were made, where they are not the defaults that were taken."""
-    method = algorithm_name(experiment.algorithm)
-    if experiment.task in TASKS and experiment.algorithm == ALGORITHMS[method]():
-        theirs = CPU.run(experiment.task, method)
-        if theirs.algorithm != experiment.algorithm:
-            out.print(f"the recorded results have other settings here: {command(theirs)}", soft_wrap=True)
+    default = ALGORITHMS[algorithm_name(experiment.algorithm)]()
+    if experiment.task in TASKS and experiment.algorithm == default:
+        theirs = _as_recorded(experiment)
+        if theirs.algorithm != default:
+            told = f"the recorded results have other settings here (--as-recorded): {command(theirs)}"
+            out.print(told, soft_wrap=True)
 
 
 @dataclass
