@@ -23,7 +23,7 @@ from vgm2p.tasks import BATTLES, TEAMS, TWINS, task
 from vgm2p.values import LinearAdvantage
 
 NOISES = ((("noise", 0.0),), (("noise", 1.0),))
-SWEEPS = (*sensitivity.SWEEPS, *sensitivity.BATTLE_SWEEPS)
+SWEEPS = [sweep for sweeps in sensitivity.SWEEPS.values() for sweep in sweeps]
 
 
 @pytest.fixture(scope="module")
@@ -230,18 +230,20 @@ def test_random_actions_return_what_the_scale_starts_from(team):
     assert returns.mean() == pytest.approx(where.random_return, abs=5 * returns.std() / copies**0.5)
 
 
-ROBOTS = [(algorithm, efficiency.synthetic(2)) for algorithm in efficiency.METHODS.values()]
-FIGHTERS = [(algorithm, efficiency.synthetic_battles()) for algorithm in efficiency.BATTLE_METHODS.values()]
+COSTS = [(method, False) for method in efficiency.METHODS] + [(method, True) for method in smax.METHODS]
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "made"),
-    ROBOTS + FIGHTERS,
-    ids=[*efficiency.METHODS, *(f"{name}, battles" for name in efficiency.BATTLE_METHODS)],
-)
-def test_network_passes_of_a_decision_are_what_the_table_says(algorithm, made, monkeypatch):
+@pytest.fixture(scope="module")
+def synthetic():
+    """(sizes, data) of robots and of battles."""
+    return {False: efficiency.synthetic(2), True: efficiency.synthetic_battles()}
+
+
+@pytest.mark.parametrize(("method", "battles"), COSTS)
+def test_network_passes_of_a_decision_are_what_the_table_says(method, battles, synthetic, monkeypatch):
     """Counted: rows that any network sees while one team decides, over the rows of one pass."""
-    spec, _ = made
+    algorithm = (efficiency.BATTLE_METHODS if battles else efficiency.METHODS)[method]
+    spec, _ = synthetic[battles]
     small = {"fit": Fit(hidden=(8,))} | ({"hidden": (8,)} if hasattr(algorithm, "hidden") else {})
     algorithm = replace(algorithm, **small)
     params, seen = algorithm.init(spec, jax.random.key(0)).target, []
@@ -252,9 +254,9 @@ def test_network_passes_of_a_decision_are_what_the_table_says(algorithm, made, m
     assert sum(seen) / spec.n == efficiency.passes(algorithm)
 
 
-@pytest.mark.parametrize("made", [efficiency.synthetic(2), efficiency.synthetic_battles()])
-def test_costs_of_robots_and_of_battles_are_measured(made):
-    algorithm, (spec, data) = BC(fit=Fit(hidden=(8,))), made
+@pytest.mark.parametrize("battles", [False, True], ids=["robots", "battles"])
+def test_costs_of_robots_and_of_battles_are_measured(battles, synthetic):
+    algorithm, (spec, data) = BC(fit=Fit(hidden=(8,))), synthetic[battles]
     replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     assert efficiency.seconds_per_update(algorithm, spec, replay, 8, 5) > 0
     assert efficiency.seconds_per_decision(algorithm, spec, 4) > 0
@@ -283,8 +285,7 @@ def test_time_to_a_score_is_updates_by_the_curve_times_the_cost_of_one():
 
 def test_every_coefficient_is_swept_over_at_least_thirtyfold_around_its_default():
     for sweep in SWEEPS:
-        values = [1 - x if sweep.coefficient == "selection" else x for x in sweep.values]
-        values = [x for x in values if x > 0]
+        values = [1 - x if sweep.coefficient == "selection" else x for x in sweep.values if x > 0]
         assert max(values) / min(values) >= 29.99
 
 
@@ -308,7 +309,9 @@ def test_each_swept_value_reaches_the_algorithm():
     algorithms = {
         cell.experiment.algorithm for cell in sensitivity.cells() if "hopper" in cell.experiment.task
     }
-    swept = [s for s in sensitivity.SWEEPS if s.coefficient != "guidance"]  # one network for every strength
+    swept = [
+        s for s in sensitivity.SWEEPS["robots"] if s.coefficient != "guidance"
+    ]  # one network for every strength
     shared = 1  # the default has its episodes and its habit
     assert len(algorithms) == 1 + sum(len(s.values) for s in swept) - shared
 

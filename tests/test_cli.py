@@ -70,7 +70,7 @@ def test_train_names_the_settings_of_the_results_where_they_are_others(hopper, t
         ]
     )
     told = " ".join(capsys.readouterr().out.split())
-    assert "other settings here (--as-recorded): vgm2p train twin/3hopper-medium --updates 20" in told
+    assert "recorded results (--as-recorded) this is: vgm2p train twin/3hopper-medium --updates 20" in told
     assert "--values.habit 100" in told
     assert "normalised: " in told
 
@@ -82,7 +82,9 @@ def test_train_as_recorded_takes_the_settings_of_the_results_and_no_others(hoppe
     made = experiment_from(json.loads((tmp_path / "experiment.json").read_text()))
     assert made.algorithm == CPU.algorithm("vgm2p", "3hopper")
     assert "leave it, or yours, out" in fails([*asked, "--guidance", "1.5"], capsys)
-    assert "no results are recorded on own/log" in fails(["train", "own/log", "--as-recorded", "bc"], capsys)
+    game = fails(["train", "toy/xor-mixed", "--as-recorded", "bc"], capsys)
+    assert "no results are recorded on toy/xor-mixed" in game
+    assert "twin/3hopper-medium" in fails(["train", "twin/3hoper-medium", "--as-recorded", "bc"], capsys)
 
 
 def test_an_evaluation_can_be_kept_with_every_episode(trained, tmp_path):

@@ -42,18 +42,15 @@ def of_table(found: Results) -> list[Aim]:
 def of_sensitivity(lines: list[dict]) -> list[Aim]:
     """Worst over best score in the range of every coefficient of VGM²P that is swept."""
     least = "the worst score is at least 0.8 of the best"
-    swept = "strength, share of good actions, share of episodes and habit"
-    fought = "strength, share of good actions and share of episodes"
-    return [
-        _insensitive(f"Over a thirtyfold range of VGM²P's {swept}, {least}", sensitivity.SWEEPS, lines),
-        _insensitive(
-            f"Battles: over a thirtyfold range of {fought}, {least}", sensitivity.BATTLE_SWEEPS, lines
-        ),
-    ]
+    ours = {
+        "robots": "Over a thirtyfold range of VGM²P's strength, share of good actions, selection and habit",
+        "battles": "Battles: over a thirtyfold range of its strength, share of good actions and look-ahead",
+    }
+    return [_insensitive(f"{text}, {least}", where, lines) for where, text in ours.items()]
 
 
-def _insensitive(text, sweeps, lines) -> Aim:
-    ours = [sweep for sweep in sweeps if sweep.method == "vgm2p"]
+def _insensitive(text, where, lines) -> Aim:
+    ours = [sweep for sweep in sensitivity.SWEEPS[where] if sweep.method == "vgm2p"]
     scores = {sweep.coefficient: sensitivity.sweep_scores(lines, sweep) for sweep in ours}
     if not all(scores.values()):
         return Aim(text, None, "not all coefficients swept yet")

@@ -1,4 +1,8 @@
-"""What training and acting cost: every method with the same network sizes, on synthetic data, in one run."""
+"""What training and acting cost: every method, on synthetic data, in one run.
+
+Robots' methods have the same network sizes; those of battles the sizes of their claim, where what learns
+labels has smaller values than others have critics.
+"""
 
 import multiprocessing
 import resource
@@ -36,6 +40,7 @@ GROWING = ("vgm2p", "bc", "flow_bc", "diffusion_bc", "omiga", "mac_flow")
 METHODS: dict[str, Algorithm] = {name: ALGORITHMS[name]() for name in CONTINUOUS}
 METHODS["diffusion_bc, 15 steps"] = DiffusionBC(steps=15)
 BATTLE_METHODS: dict[str, Algorithm] = {name: ONCE.algorithm(name, "2s3z") for name in smax.METHODS}
+PARTS = len(METHODS) + len(BATTLE_METHODS) + len(GROWING)  # of a measurement; each is told of when done
 
 
 def seconds(function: Callable[[], Any], repeats: int, rounds: int = 10) -> float:
@@ -62,7 +67,7 @@ def seconds_per_update(algorithm: Algorithm, spec: Spec, replay: Replay, batch: 
         states, metrics = advance(algorithm, spec, states, replay, keys, jnp.int32(updates), batch=batch)
         return metrics
 
-    return seconds(chunk, 1, rounds=5) / updates
+    return seconds(chunk, 1, rounds=15) / updates
 
 
 def seconds_per_decision(algorithm: Algorithm, spec: Spec, teams: int) -> float:

@@ -1,12 +1,12 @@
 """How much hangs on a coefficient: four of VGM²P's and its rivals' own, over a thirtyfold range.
 
 A number per coefficient: the worst score in the range over the best, averaged over sets. 1: it does not
-matter; 0: a wrong value is as bad as chance. A robot's score is its mean return, on the scale from random
-actions (0) to good data (1); of battles, the share won.
+matter; 0: a wrong value leaves nothing. A robot's score is its mean return, on the scale from random actions
+(0) to good data (1); of battles, the share won, of which plain cloning has much: ratios of the two differ.
 """
 
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +40,7 @@ class Sweep:
         """The method with the coefficient set; VGM²P's strength is only asked for at execution."""
         default, changed = ONCE.algorithm(self.method, team), {self.coefficient: value}
         match default, self.coefficient:
-            case VGM2P(values=LinearAdvantage() as values), "selection":
-                return replace(default, values=replace(values, selection=value or None))  # 0 selects all
-            case VGM2P(values=LinearAdvantage() as values), "habit":
+            case VGM2P(values=LinearAdvantage() as values), "selection" | "habit" | "lookahead":
                 return replace(default, values=replace(values, **changed))  # type: ignore[arg-type]
             case VGM2P(), "guidance":
                 return replace(default, guidance_max=MOST)
@@ -66,28 +64,32 @@ class Sweep:
         return f"{self.method}-{self.coefficient}-{value}", ""
 
 
-SWEEPS = (
-    Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST)),
-    Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016)),
-    Sweep("vgm2p", "selection", (0.5, 0.8, 0.9, 0.96, 0.984)),  # thirtyfold in 1 - selection
-    Sweep("vgm2p", "habit", (0, 10, 30, 100, 300)),  # thirtyfold, and not told
-    Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0)),
-    Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5)),
-    Sweep("td3_bc", "weight", (0.4, 1.0, 2.5, 6.0, 13.0)),
-)
-BATTLE_SWEEPS = (
-    Sweep("vgm2p", "guidance", (1.0, 2.0, 5.0, 12.0, MOST), smax.FEW),
-    Sweep("vgm2p", "quantile", (0.5, 0.25, 0.1, 0.04, 0.016), smax.FEW),
-    Sweep("vgm2p", "selection", (0.0, 0.5, 0.8, 0.9, 0.967), smax.FEW),  # one network for all teams: no habit
-    Sweep("mac_flow", "alpha", (0.5, 1.0, 3.0, 8.0, 16.0), smax.FEW),
-    Sweep("omiga", "alpha", (0.016, 0.05, 0.1, 0.25, 0.5), smax.FEW),
-)
+STRENGTHS, SHARES = (1.0, 2.0, 5.0, 12.0, MOST), (0.5, 0.25, 0.1, 0.04, 0.016)
+OF_MAC_FLOW, OF_OMIGA = (0.5, 1.0, 3.0, 8.0, 16.0), (0.016, 0.05, 0.1, 0.25, 0.5)
+SWEEPS = {
+    "robots": (
+        Sweep("vgm2p", "guidance", STRENGTHS),
+        Sweep("vgm2p", "quantile", SHARES),
+        Sweep("vgm2p", "selection", (0.5, 0.8, 0.9, 0.96, 0.984)),  # thirtyfold in 1 - selection
+        Sweep("vgm2p", "habit", (0, 10, 30, 100, 300)),  # thirtyfold, and not told
+        Sweep("mac_flow", "alpha", OF_MAC_FLOW),
+        Sweep("omiga", "alpha", OF_OMIGA),
+        Sweep("td3_bc", "weight", (0.4, 1.0, 2.5, 6.0, 13.0)),
+    ),
+    "battles": (  # no selection: beyond a point it leaves the won ones, all alike; no habit: one team each
+        Sweep("vgm2p", "guidance", STRENGTHS, smax.FEW),
+        Sweep("vgm2p", "quantile", SHARES, smax.FEW),
+        Sweep("vgm2p", "lookahead", (1, 4, 10, 20, 30), smax.FEW),
+        Sweep("mac_flow", "alpha", OF_MAC_FLOW, smax.FEW),
+        Sweep("omiga", "alpha", OF_OMIGA, smax.FEW),
+    ),
+}
 
 
 def cells() -> list[Cell]:
     """One run per set and value, defaults as other claims have them; one per set for VGM²P's strengths."""
     found = {}
-    for sweep in (*SWEEPS, *BATTLE_SWEEPS):
+    for sweep in chain(*SWEEPS.values()):
         for name, value in product(sweep.sets, sweep.values):
             cell = _cell(sweep, name, value)
             found[name, cell.name] = cell
@@ -107,22 +109,25 @@ def tables(record: Path) -> str:
     """Markdown: the score at each value, averaged over sets, and worst over best; robots', then battles'."""
     lines = read_record(record)
     return "\n\n".join(
-        _table(caption, sweeps, lines).markdown()
-        for caption, sweeps in (("Robots", SWEEPS), ("Battles", BATTLE_SWEEPS))
+        _table(where.capitalize(), sweeps, lines).markdown() for where, sweeps in SWEEPS.items()
     )
 
 
 def _table(caption, sweeps, lines) -> Words:
-    rows = [(sweep.method, sweep.coefficient, *told_of(lines, sweep)) for sweep in sweeps]
+    scores = [sweep_scores(lines, sweep) for sweep in sweeps]
+    rows = [
+        (s.method, s.coefficient, at_each(s, found), ratio(found))
+        for s, found in zip(sweeps, scores, strict=True)
+    ]
     return Words(caption, ("method", "coefficient", "mean score at each value", "worst / best"), rows)
 
 
-def told_of(lines: list[dict], sweep: Sweep) -> tuple[str, str]:
-    """In words: the mean score over sets at each value; worst over best with its interval."""
-    scores = sweep_scores(lines, sweep)
-    means = np.mean([seeds.mean(-1) for seeds in scores], axis=0) if scores else []
-    told = [f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means, strict=False)]
-    return ", ".join(told), ratio(scores)
+def at_each(sweep: Sweep, sets: list[Float[ndarray, "values seeds"]]) -> str:
+    """The mean score over sets at each value, in words; nothing if any of them has not run."""
+    if not sets:
+        return ""
+    means = np.mean([seeds.mean(-1) for seeds in sets], axis=0)
+    return ", ".join(f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means, strict=True))
 
 
 def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Float[ndarray, "values seeds"]]:

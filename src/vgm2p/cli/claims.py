@@ -22,7 +22,7 @@ class Claims:
     ablations: choices of ours beside what else could have been chosen, on three sets and three of battles;
     hours.
 
-    efficiency: what training and acting cost, every method in one run; leave the machine idle (15 minutes).
+    efficiency: what training and acting cost, every method in one run; leave the machine idle (20 minutes).
 
     smax: eight methods on the fourteen sets of battles, by battles won; hours.
 
@@ -79,7 +79,7 @@ class Claims:
 
         with progress_bar() as bar:
             if self.claim == "efficiency":
-                claim.measure(record, self._tick(bar, len(claim.METHODS) + len(claim.GROWING)))
+                claim.measure(record, self._tick(bar, claim.PARTS))
                 return []
             preset = {"cpu": presets.CPU, "paper": presets.PAPER}[self.preset]
             grid = claim.cells(preset) if self.claim == "table" else claim.cells()

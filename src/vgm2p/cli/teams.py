@@ -19,8 +19,9 @@ from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, Watcher, algorithm_name, device, load_policy, run, run_task
 from vgm2p.stats import interval
-from vgm2p.tasks import TASKS, task
+from vgm2p.tasks import BATTLES, MIXED, TWINS, task
 
+RECORDED = TWINS | BATTLES | MIXED  # what the claims' grids run on
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN")]
 
 
@@ -124,18 +125,19 @@ def _as_recorded(experiment) -> Experiment:
     method = algorithm_name(experiment.algorithm)
     if experiment.algorithm != ALGORITHMS[method]():
         raise InputError(f"--as-recorded gives {method} all of its settings: leave it, or yours, out")
-    if experiment.task not in TASKS:
-        raise InputError(f"--as-recorded: no results are recorded on {experiment.task}, leave it out")
-    return replace(experiment, algorithm=CPU.algorithm(method, task(experiment.task).team))
+    where = task(experiment.task)
+    if where.id not in RECORDED:
+        raise InputError(f"--as-recorded: no results are recorded on {where.id}, leave it out")
+    return replace(experiment, algorithm=CPU.algorithm(method, where.team))
 
 
 def _tell_the_tables(experiment) -> None:
     """With which settings the results were made, where they are not the defaults that were taken."""
     default = ALGORITHMS[algorithm_name(experiment.algorithm)]()
-    if experiment.task in TASKS and experiment.algorithm == default:
+    if experiment.task in RECORDED and experiment.algorithm == default:
         theirs = _as_recorded(experiment)
         if theirs.algorithm != default:
-            told = f"the recorded results have other settings here (--as-recorded): {command(theirs)}"
+            told = f"with the settings of the recorded results (--as-recorded) this is: {command(theirs)}"
             out.print(told, soft_wrap=True)
 
 

@@ -175,18 +175,22 @@ def _run_curve(run) -> str:
 
 
 def _sweeps(lines) -> list[dict[str, Any]]:
-    shown = []
-    for sweep in (*sensitivity.SWEEPS, *sensitivity.BATTLE_SWEEPS):
-        scores = sensitivity.sweep_scores(lines, sweep)
-        if scores:
-            means = np.array([seeds.mean(-1) for seeds in scores]).T
-            told, ratio = sensitivity.told_of(lines, sweep)
-            where = "robots" if sweep in sensitivity.SWEEPS else "battles"
-            shown.append(
-                {"name": f"{sweep.method}, {sweep.coefficient}, {where}", "told": told, "ratio": ratio}
-                | {"svg": figures.sweep(*sweep.scale, means)}
-            )
-    return shown
+    """A figure per coefficient that has been swept, robots' before battles'."""
+    swept = [
+        (where, sweep, scores)
+        for where, sweeps in sensitivity.SWEEPS.items()
+        for sweep in sweeps
+        if (scores := sensitivity.sweep_scores(lines, sweep))
+    ]
+    return [
+        {
+            "name": f"{sweep.method}, {sweep.coefficient}, {where}",
+            "told": sensitivity.at_each(sweep, scores),
+            "ratio": sensitivity.ratio(scores),
+            "svg": figures.sweep(*sweep.scale, np.array([seeds.mean(-1) for seeds in scores]).T),
+        }
+        for where, sweep, scores in swept
+    ]
 
 
 def _efficiency(costs, found) -> dict[str, Any]:
