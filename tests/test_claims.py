@@ -309,9 +309,8 @@ def test_each_swept_value_reaches_the_algorithm():
     algorithms = {
         cell.experiment.algorithm for cell in sensitivity.cells() if "hopper" in cell.experiment.task
     }
-    swept = [
-        s for s in sensitivity.SWEEPS["robots"] if s.coefficient != "guidance"
-    ]  # one network for every strength
+    # One network serves every strength.
+    swept = [s for s in sensitivity.SWEEPS["robots"] if s.coefficient != "guidance"]
     shared = 1  # the default has its episodes and its habit
     assert len(algorithms) == 1 + sum(len(s.values) for s in swept) - shared
 
