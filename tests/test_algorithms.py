@@ -393,6 +393,17 @@ def test_the_conservative_term_is_zero_for_a_flat_critic_and_grows_off_the_data(
     assert term(lambda obs, action: (jnp.square(action).sum(-1),) * 2) > 0.1
 
 
+def test_the_conservative_term_asks_all_choices_by_the_datas_codes():
+    algorithm, data = small(CQL), matrix_dataset("matching", np.eye(3), 64, 0)
+    spec, view, _ = setup(algorithm, data, discrete=3)
+    spec = replace(spec, actions=Discrete(3, size=3.0))
+    batch = data.replay(view, algorithm.sampling, spec.actions).sample(spec.actions, 32, jax.random.key(1))
+    params = algorithm.init(spec, jax.random.key(0)).params
+    size = lambda obs, action: (jnp.square(action).sum(-1),) * 2  # noqa: E731
+    term = algorithm.conservative(spec, size, params.policy, batch, jax.random.key(2))
+    assert float(term) == pytest.approx(0.0, abs=1e-4)
+
+
 def test_gaussian_cloning_recovers_mean_and_spread():
     algorithm = BC(**SMALL)
     spec, view, params, _ = trained(algorithm, additive(), 1500)

@@ -11,7 +11,7 @@ import pytest
 
 from vgm2p.algorithms import BC, CONTINUOUS, Fit
 from vgm2p.claims import ablations, efficiency, sensitivity, smax, table, tactics
-from vgm2p.claims.grid import Cell, on_record, read_record, run_grid
+from vgm2p.claims.grid import Cell, of_other_data, on_record, read_record, run_grid
 from vgm2p.claims.marl_eval import marl_eval
 from vgm2p.claims.presets import BATTLE_FLOW, BATTLE_VALUES, CPU, PAPER
 from vgm2p.data.store import write_lines
@@ -94,8 +94,11 @@ def test_a_cell_asked_for_more_options_is_no_longer_on_record(grid):
 
 def test_scores_on_other_data_are_no_longer_on_record(grid, monkeypatch):
     cells, _, record = grid
+    changed = replace(cells[0], experiment=replace(cells[0].experiment, updates=11))
+    assert of_other_data(cells, record) == []
     monkeypatch.setattr("vgm2p.tasks.Task.data_sha256", lambda task: "other")
     assert on_record(cells, record) == []
+    assert of_other_data([changed, cells[1]], record) == [cells[1]]
 
 
 def test_a_record_without_data_at_hand_stands(grid, monkeypatch):

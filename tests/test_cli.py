@@ -12,6 +12,7 @@ import pytest
 from vgm2p.claims.presets import CPU
 from vgm2p.cli import main, parse
 from vgm2p.runs import experiment_from
+from vgm2p.tasks import GAMES
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--updates", "20", "--batch", "16", "--seeds", "0", "--eval-every", "20", "--eval-episodes", "1"]
@@ -179,6 +180,30 @@ def test_data_that_are_there_are_not_made_again(hopper, capsys):
     assert "asked for are 915,391 and" in fails(["data", "make", hopper], capsys)  # as many as usual
     assert "to make it anew" in fails(["data", "make", hopper, "--seed", "5"], capsys)
     assert "name the datasets to make" in fails(["data", "make"], capsys)
+
+
+def test_data_that_are_there_otherwise_keep_no_others_from_being_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VGM2P_DATA", str(tmp_path))
+    main(["data", "make", "toy/xor-mixed", "--transitions", "10"])
+    assert "to make it anew" in fails(["data", "make", "toy", "--transitions", "200"], capsys)
+    made = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.rglob("card.json")}
+    assert {f"toy/{name}" for name in made} == set(GAMES)
+    assert made["xor-mixed"]["transitions"] < 200 <= made["matching-mixed"]["transitions"]
+
+
+def test_claims_are_not_run_on_a_part_of_the_data(hopper, tmp_path, capsys):
+    told = fails(["claims", "table", "--record", str(tmp_path / "table.jsonl")], capsys)
+    assert hopper in told
+    assert "there is a part only, such as a first experiment makes: delete it" in told
+    assert not (tmp_path / "table.jsonl").exists()
+
+
+def test_a_score_is_said_where_no_picture_can_be_drawn(hopper, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    main(["train", hopper, "--out", str(tmp_path), *TINY, "bc", "--fit.hidden", "16"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"bc on {hopper}: return" in told
+    assert "no picture: pictures need" in told
 
 
 def test_the_package_runs_as_a_module_and_tells_its_version():

@@ -66,14 +66,15 @@ def test_every_command_in_the_docs_parses(page):
 
 @pytest.mark.slow
 def test_the_first_experiment_of_the_readme_runs(tmp_path, monkeypatch, data_home):
-    """As printed, at smaller sizes; the shell block first, then the Python one."""
+    """As printed, at smaller sizes; the shell blocks first, then the Python one."""
     monkeypatch.chdir(tmp_path)
     first = [c for c in commands(ROOT / "README.md") if c[0] == "vgm2p"]
-    assert [c[1] for c in first] == ["data", "train", "evaluate", "play"]
+    assert [c[1] for c in first] == ["data", "train", "evaluate", "play", "data", "data", "train", "export"]
     for command in first:
         extra = ["--seconds", "0.2"] if command[1] == "play" else []
         main([smaller(word) for word in command[1:]] + extra)
     assert (tmp_path / "cheetah.gif").stat().st_size > 1000
+    assert (tmp_path / "team/agent_5.onnx").exists()
     (code,) = blocks(ROOT / "README.md", "python")
     exec(smaller(code).replace("runs/cheetah", "runs/python"), {})
     assert (tmp_path / "runs/python/result.json").exists()
@@ -135,6 +136,14 @@ def test_records_were_made_with_the_settings_in_the_code(claim):
     for line in lines:
         experiment = cells[line["task"], line["name"]]
         assert line["experiment"] == experiment_fields(experiment)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__.split(".")[-1])
+def test_what_a_record_says_of_a_set_was_learned_from_one_dataset(claim):
+    """Another processor rolls out other bytes: methods compared on a set must have had the same."""
+    lines = read_record(ROOT / f"results/{claim.__name__.split('.')[-1]}.jsonl")
+    of = {line["task"]: line["data_sha256"] for line in lines}
+    assert [line["data_sha256"] for line in lines] == [of[line["task"]] for line in lines]
 
 
 def test_links_between_documents_lead_somewhere():

@@ -158,6 +158,21 @@ def test_a_model_card_tells_score_data_and_licence(hopper, tmp_path):
         export(tmp_path / "run", tmp_path / "out", seed=7)
 
 
+def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(hopper, tmp_path):
+    trained(hopper, BC(**TINY), tmp_path / "run", seeds=(0,))
+    with pytest.raises(InputError, match="holds other files than an exported team"):
+        export(tmp_path / "run", tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "out", "onnx")
+    paths = export(tmp_path / "run", tmp_path / "out", "stablehlo")
+    assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
+
+
+def test_a_team_that_sees_the_state_is_given_all_of_it_where_agents_could_see_less(hopper):
+    policy = untrained(hopper, BC(**TINY))
+    card = {"obs_widths": [4, 4, 4]}
+    assert controller(policy, card, 1, 0).inputs["obs"].shape == policy.view.mean.shape
+
+
 def test_stablehlo_is_what_its_own_parser_reads(hopper, tmp_path):
     trained(hopper, BC(**TINY), tmp_path / "run", seeds=(0,))
     export(tmp_path / "run", tmp_path / "out", "stablehlo")

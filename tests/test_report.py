@@ -259,7 +259,7 @@ def test_the_aim_of_battles_is_about_those_won():
     content = battle_lines()
     aim = aims.of_battles(smax.results(content))
     assert aim.holds
-    assert aim.told.startswith("vgm2p 0.75, bc 0.50")
+    assert aim.told.startswith("vgm2p 0.75 [0.75, 0.75], bc 0.50 [0.50, 0.50]")
     assert aims.of_battles(smax.results(content[2:])).holds is None
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from vgm2p.algorithms import BC, VGM2P, CFGRLFlow, Fit, MeanFlowBC
+from vgm2p.algorithms import BC, VGM2P, CategoricalCFG, CFGRLFlow, Fit, MacFlow, MeanFlowBC
 from vgm2p.data.store import locked, read_json, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
+from vgm2p.flows import MeanFlow
 from vgm2p.runs import KEPT, Experiment, decode, encode, load_policy, prepare, run
 from vgm2p.tasks import task
 from vgm2p.train import NonFiniteError, advance, init, seed_keys
@@ -154,6 +155,7 @@ def test_two_processes_do_not_train_in_one_folder(experiment, tmp_path):
         ({"algorithm": VGM2P(pool=0)}, "pool 0 must be at least 1"),
         ({"algorithm": VGM2P(values=LinearAdvantage(discount=1.0))}, "discount 1.0 must be .* below 1"),
         ({"algorithm": VGM2P(values=LinearAdvantage(lookahead=0))}, "lookahead 0 must be at least 1"),
+        ({"algorithm": VGM2P(values=LinearAdvantage(habit=-5))}, "habit -5 must be at least 0"),
     ],
 )
 def test_settings_that_can_train_nothing_are_refused_at_once(changes, told, experiment):
@@ -175,10 +177,21 @@ def test_settings_that_mean_nothing_to_the_data_are_refused(changes, told, exper
         run(replace(experiment, **changes), tmp_path)
 
 
-def test_shares_of_good_actions_are_above_nothing_and_at_most_all():
-    for share in (0.0, 2.0):
-        with pytest.raises(InputError, match="quantile"):
-            VGM2P(quantile=share)
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (VGM2P, "quantile", (0.0, 2.0)),
+        (MeanFlow, "anchors", (-0.5, 1.5)),
+        (Fit, "slow_rate", (0.0, 1.5)),
+        (MacFlow, "flow_steps", (0,)),
+        (CategoricalCFG, "null_share", (0.0, 1.5)),
+        (LinearAdvantage, "slopes", (0,)),
+    ],
+)
+def test_settings_that_leave_a_part_untrained_are_refused_at_once(kind, name, values):
+    for value in values:
+        with pytest.raises(InputError, match=f"{name} {value} must be"):
+            kind(**{name: value})
 
 
 def test_what_is_no_number_is_null_in_a_file(tmp_path):
@@ -192,6 +205,11 @@ def test_a_team_is_not_scored_where_others_play(experiment, tmp_path):
         evaluate(load_policy(tmp_path), task("twin/2ant-medium"), 1)
     with pytest.raises(InputError, match="episodes 0 must be at least 1"):
         evaluate(load_policy(tmp_path), task(experiment.task), 0)
+    for seed in (-1, 900):
+        with pytest.raises(InputError, match=f"seed {seed} must be 0 to 899"):
+            evaluate(load_policy(tmp_path), task(experiment.task), 1, seed)
+    with pytest.raises(InputError, match=r"episodes 9000, of \d training seeds: at most 10,000 in all"):
+        evaluate(load_policy(tmp_path), task(experiment.task), 9000)
 
 
 CHILD = """

@@ -9,18 +9,27 @@ from vgm2p.policy import Policy
 from vgm2p.tasks import Own, Task
 from vgm2p.types import Episodes
 
-FIRST_EPISODE, APART = 1_000_000, 10_000  # reset seeds of evaluations, below all those of our own data
+FIRST_EPISODE, APART = 1_000_000, 10_000  # reset seeds of evaluations ...
+SEEDS = 900  # ... below 10,000,000, where those of our own data begin
 
 
 def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0) -> list[Episodes]:
     """`episodes` episodes for each training seed of `policy`, all side by side; one result per seed.
 
     Every training seed of the policy plays other initial states than those beside it, with its own noise;
-    `seed` chooses both. InputError for less than one episode, and for a task of another number of agents than
-    the policy's.
+    `seed`, 0 to 899, chooses both. InputError for another seed, for less than one episode or more than 10,000
+    over all seeds, and for a task of another number of agents than the policy's.
     """
     if episodes < 1:
         raise InputError(f"episodes {episodes} must be at least 1")
+    if not 0 <= seed < SEEDS:
+        raise InputError(
+            f"seed {seed} must be 0 to {SEEDS - 1}: beyond, our own data's initial states are played"
+        )
+    if episodes * len(policy.seeds) > APART:
+        raise InputError(
+            f"episodes {episodes}, of {len(policy.seeds)} training seeds: at most {APART:,} in all"
+        )
     if task.n != policy.view.n:
         raise InputError(f"{task.id} has {task.n} agents, but the team was trained as {policy.view.n}")
     seeds = len(policy.seeds)

@@ -56,7 +56,8 @@ def controller(policy: Policy, card: dict[str, Any], agent: int, seed: int) -> C
     params = jax.tree.map(lambda x: x[seed], policy.params)
     shared = getattr(policy.algorithm, "shared_noise", False)
     width = view.own[0].shape[-1] if view.own else view.mean.shape[-1]
-    obs = card["obs_widths"][agent] if "obs_widths" in card and view.history == 1 else width * view.history
+    narrower = view.own and view.history == 1 and "obs_widths" in card
+    obs = card["obs_widths"][agent] if narrower else width * view.history
     inputs = {"obs": jax.ShapeDtypeStruct((obs,), jnp.float32)}
     inputs["noise"] = jax.ShapeDtypeStruct(_noise_shape(policy, shared), jnp.float32)
     if spec.actions.discrete:
@@ -93,8 +94,8 @@ def export(
 
     Each graph is run on random observations and held against the same function in JAX (which tests hold
     against the team's policy). Raises InputError if an action is further away than 1e-5 of half its range
-    (diffusion: 1e-4), for a training seed that the run does not have, and if a package
-    is missing.
+    (diffusion: 1e-4), for a training seed that the run does not have, for a folder that holds
+    anything but an earlier export, which is replaced, and if a package is missing.
     """
     policy, card = load_policy(folder), read_json(folder / "data.json")
     if seed is not None and seed not in policy.seeds:
@@ -114,9 +115,22 @@ def export(
         }
     model = _model(folder, policy, card, policy.seeds[place], agents)
     contents |= {"model.json": json.dumps(model, indent=1).encode(), "README.md": _readme(model).encode()}
+    _clear(out, keep=set(contents))
     for name, content in contents.items():  # once all have passed
         _write(out / name, content)
     return [out / name for name in contents]
+
+
+def _clear(out: Path, keep: set[str]) -> None:
+    """Drop what an earlier export left, but for `keep`. InputError if the folder holds anything else."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / "model.json").exists():
+        raise InputError(f"{out} holds other files than an exported team: name another folder with --out")
+    files = {agent["file"] for agent in read_json(out / "model.json")["agents"].values()}
+    for name in files - keep:
+        if Path(name).name == name:  # the model may have been downloaded
+            (out / name).unlink(missing_ok=True)
 
 
 def _write(path, content: bytes):

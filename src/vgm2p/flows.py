@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from vgm2p.errors import InputError
 from vgm2p.nets import mean
 
 Field = Callable[[Float[Array, "*b a"], Float[Array, "*b"], Float[Array, "*b"]], Float[Array, "*b a"]]
@@ -108,6 +109,10 @@ class MeanFlow:
     """p of the row weight 1 / (loss + 0.01)^p. MeanFlow's 1 seeks modes on actions; 0 is unbiased."""
     tangent: Literal["ema", "network", "sample"] = "ema"
     """Velocity that carries du/dt: the network's EMA's, its own, or the noisy sample v (MeanFlow's)."""
+
+    def __post_init__(self):
+        if not 0.0 <= self.anchors <= 1.0:
+            raise InputError(f"anchors {self.anchors} must be a share of the rows, 0 to 1")
 
     def anchor_rows(self, rows: int) -> int:
         """How many leading rows of a batch have r = t (the rows of a batch are exchangeable)."""

@@ -429,7 +429,7 @@ def _append(path, line):
 
 
 def _normalised(experiment, means, good) -> float | None:
-    """The mean score from 0, random actions, to 1, the data's best tenth; None where random's is unknown."""
+    """The mean score from 0, random actions, to 1, the data's 90th percentile; None without random's."""
     if means is None or experiment.task not in TASKS:
         return None
     return float(normalise(means, TASKS[experiment.task].random_return, good).mean())

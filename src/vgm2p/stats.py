@@ -37,9 +37,19 @@ def interval_name(seeds: int) -> str:
     return "range" if seeds < 4 else "95 % interval"
 
 
-def mean_and_interval(values: Float[ndarray, " seeds"]) -> str:
+def mean_and_interval(values: Float[ndarray, " seeds"], digits: int = 0) -> str:
     """The mean over seeds and its interval, "700 [600, 800]"; "not run" of none."""
-    return told(float(np.mean(values)), interval(values), 0) if len(values) else "not run"
+    return told(float(np.mean(values)), interval(values), digits) if len(values) else "not run"
+
+
+def decimals(value: float) -> int:
+    """How many a return is told with: none, or two where it is small, as in battles (at most 2)."""
+    return 0 if abs(value) > 100 else 2
+
+
+def number(value: float) -> str:
+    """A return in words: "1234", "1.23"."""
+    return f"{value:.{decimals(value)}f}"
 
 
 def told(value: float, bounds: tuple[float, float], digits: int = 2) -> str:

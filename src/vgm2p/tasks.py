@@ -56,6 +56,7 @@ TIERS = {  # of a team's datasets
     "toy": ("mixed",),
 }
 TRANSITIONS = {"smax": 100_000, "toy": 4_096}  # of datasets that are nobody's twin
+NEARLY_ALL = 0.9  # of the transitions asked for: episodes stay whole
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,15 @@ class Task:
 
     def data_sha256(self) -> str | None:
         """The digest on the dataset's card; None if no data have been made."""
-        card = store.home() / self.id / "card.json"
-        return store.read_json(card)["sha256"] if card.exists() else None
+        return self._card().get("sha256")
+
+    def has_part(self) -> bool:
+        """Are there data, but fewer than usual, such as a first experiment makes?"""
+        return self._card().get("transitions", self.transitions) < NEARLY_ALL * self.transitions
+
+    def _card(self) -> dict[str, Any]:
+        path = store.home() / self.id / "card.json"
+        return store.read_json(path) if path.exists() else {}
 
 
 @dataclass(frozen=True)

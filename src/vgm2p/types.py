@@ -67,6 +67,8 @@ def check_sampling(asked: Sampling) -> None:
     for name in ("pool", "lookahead"):
         if getattr(asked, name) < 1:
             raise InputError(f"{name} {getattr(asked, name)} must be at least 1")
+    if asked.habit < 0:
+        raise InputError(f"habit {asked.habit} must be at least 0, which tells nothing")
     if not 0.0 <= asked.discount < 1.0:
         raise InputError(
             f"discount {asked.discount} must be at least 0 and below 1: rewards are scaled by 1 - discount"

@@ -38,6 +38,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vgm2p.actions import Codec
+from vgm2p.errors import InputError
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, Transition
 
@@ -278,6 +279,10 @@ class LinearAdvantage:
     """First steps of an episode whose mean action tells values which team acts; 0: they are not told."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
+
+    def __post_init__(self):
+        if self.slopes < 1:
+            raise InputError(f"slopes {self.slopes} must be at least 1")
 
     @property
     def sampling(self) -> Sampling:

@@ -15,10 +15,12 @@ SIZE, FRAMES_PER_SECOND = 320, 30
 def film(policy, task, path: Path, seed: int = 0, seconds: float = 10.0) -> float:
     """Play one episode with the first training seed's policy and write it to `path` (.mp4 or .gif).
 
-    Returns the return of the filmed part. Raises InputError for another ending or a missing package.
+    Returns the return of the filmed part. InputError for another ending, a seed below 0 or a missing package.
     """
     if path.suffix not in (".mp4", ".gif"):
         raise InputError(f"can't write a video to {path}: end the name in .mp4 or .gif")
+    if seed < 0:
+        raise InputError(f"seed {seed} must be at least 0")
     try:
         import imageio.v2 as imageio
     except ModuleNotFoundError as error:

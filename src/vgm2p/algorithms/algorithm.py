@@ -76,6 +76,10 @@ class Fit:
     slow_rate: float = 0.001
     """How fast the slow policy, which guides and acts, follows per update."""
 
+    def __post_init__(self):
+        if not 0.0 < self.slow_rate <= 1.0:
+            raise InputError(f"slow_rate {self.slow_rate} must be above 0 (the slow policy acts), at most 1")
+
     def optimiser(self, updates: int | None) -> optax.GradientTransformation:
         """Adam, its rate falling to zero along a cosine over `updates` (constant if None).
 

@@ -35,7 +35,7 @@ class AWR:
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""
     temperature: float = 0.3
-    """Advantages (in standard deviations) are divided by this; small is greedy."""
+    """Advantages (the default learner's: in standard deviations) are divided by this; small is greedy."""
     max_weight: float = 100.0
     """Largest weight of a row."""
     pool: int = 4

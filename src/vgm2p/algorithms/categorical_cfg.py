@@ -49,6 +49,10 @@ class CategoricalCFG:
     """(execution) Temperature: 1 samples the guided distribution, 0 takes its mode."""
     options: ClassVar[tuple[str, ...]] = ("noise", "guidance")
 
+    def __post_init__(self):
+        if not 0.0 < self.null_share < 1.0:
+            raise InputError(f"null_share {self.null_share} must be above 0 and below 1: both are trained")
+
     @property
     def sampling(self) -> Sampling:
         """What the labels need, and what the value learner asks for."""

@@ -87,7 +87,7 @@ class CQL:
         near = stop_gradient(smoothed(spec, policy, obs, near_key, self.smoothing))
         actions = spec.actions.settle(jnp.concatenate([uniform, near]), batch.legal)
         asked = critics(jnp.concatenate([obs, obs]), actions)
-        logged = critics(batch.obs, jnp.clip(batch.action, -1.0, 1.0))  # within the box, as all that is asked
+        logged = critics(batch.obs, spec.actions.settle(batch.action, batch.legal))  # as all that is asked
         count = jnp.log(2.0 * self.samples)
         tops = [self.temperature * (jax.nn.logsumexp(q / self.temperature, axis=0) - count) for q in asked]
         return sum(((top - q).mean() for top, q in zip(tops, logged, strict=True)), jnp.zeros(()))

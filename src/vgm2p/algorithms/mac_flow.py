@@ -32,6 +32,7 @@ from vgm2p.algorithms.algorithm import (
     unconditional,
 )
 from vgm2p.critics import Critics, climb, td_target
+from vgm2p.errors import InputError
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.nets import MLP, mean
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
@@ -67,6 +68,10 @@ class MacFlow:
     noise: float = 0.5
     """(execution) Scale of the latent noise: 1 samples the learned distribution, 0 takes its centre."""
     options: ClassVar[tuple[str, ...]] = ("noise",)
+
+    def __post_init__(self):
+        if self.flow_steps < 1:
+            raise InputError(f"flow_steps {self.flow_steps} must be at least 1: without one, noise is taught")
 
     @property
     def sampling(self) -> Sampling:

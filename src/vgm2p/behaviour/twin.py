@@ -40,11 +40,13 @@ def make(
 
     Whole episodes only, so it may hold a few hundred transitions more. Same seed, versions and kind of
     processor: same bytes, whatever the number of threads. What stood there is replaced. InputError for no
-    transitions.
+    transitions and a seed below 0.
     """
     transitions = task.transitions if transitions is None else transitions
     if transitions < 1:
         raise InputError(f"transitions {transitions} must be at least 1")
+    if seed < 0:
+        raise InputError(f"seed {seed} must be at least 0")
     folder = store.home() / task.id
     if task.suite == "toy":
         tick(transitions)

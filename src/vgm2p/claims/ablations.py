@@ -75,6 +75,7 @@ CHOICES: dict[str, dict[str, Fields]] = {
     },
     "anchors (r = t): half": {"three tenths": _flow(anchors=0.3), "three quarters": _flow(anchors=0.75)},
     "intervals: end at the data": {"at an earlier time": _flow(to_data=False)},
+    "good actions: those of A_tot at least 0": {"every action": _of(threshold=-1e9)},
     "bad actions: only in the unconditional flow": {"a class of their own": _of(negatives=True)},
     "strength: told, 1 to 2": {"trained for 1 alone": _of(guidance_max=None)},
     "times: uniform": {"logit-normal": _flow(times="logit-normal")},

@@ -1,4 +1,4 @@
-"""What VGM²P aims at, and whether the records show it: computed, so no sentence outlives its numbers."""
+"""What VGM²P aims at, and whether the records show it: computed, so no aim outlives its numbers."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,13 @@ from vgm2p.claims.efficiency import MANY
 from vgm2p.claims.grid import label
 from vgm2p.claims.table import FOUR, MAIN, Results, best_noise
 from vgm2p.claims.words import short
-from vgm2p.stats import interquartile_mean, interval
+from vgm2p.stats import (
+    interquartile_mean,
+    interval,
+    probability_of_improvement,
+    stratified_interval,
+)
+from vgm2p.stats import told as with_interval
 from vgm2p.tasks import BATTLES, TWINS, published
 
 
@@ -104,9 +110,14 @@ def _best(text, scores, planned) -> Aim:
     """VGM²P's interquartile mean against every other's, once all have run on all sets."""
     if set(scores) != set(planned):
         return Aim(text, None, f"{len(scores)} of {len(planned)} methods have run on all sets")
-    middles = {method: interquartile_mean(x) for method, x in scores.items()}
-    told = ", ".join(f"{name} {value:.2f}" for name, value in sorted(middles.items(), key=lambda x: -x[1]))
-    return Aim(text, max(middles, key=middles.__getitem__) == "vgm2p", told)
+    middles = {method: float(interquartile_mean(x)) for method, x in scores.items()}
+    order = sorted(middles, key=lambda method: -middles[method])
+    bounds = {method: stratified_interval(interquartile_mean, scores[method]) for method in order}
+    each = ", ".join(f"{method} {with_interval(middles[method], bounds[method])}" for method in order)
+    rival = next(method for method in order if method != "vgm2p")
+    p, low, high = probability_of_improvement(scores["vgm2p"], scores[rival])
+    beats = f"a seed of vgm2p beats one of {rival} with probability {with_interval(p, (low, high))}"
+    return Aim(text, order[0] == "vgm2p", f"{each}; {beats}")
 
 
 def _best_on_each(found) -> Aim:

@@ -193,7 +193,7 @@ def tables(record: Path) -> str:
 def seconds_to_good(
     found: Results, methods: dict[str, dict[str, float]]
 ) -> list[tuple[str, str, float | None]]:
-    """(set, method, seconds of training until the mean return reaches the data's best tenth; None: never).
+    """(set, method, seconds of training until the mean return reaches the data's 90th percentile or None).
 
     Updates until then, by the table's learning curves, times what an update costs here. Costs are of six
     agents, so it is told of HalfCheetah's sets only.

@@ -14,6 +14,7 @@ import numpy as np
 from vgm2p.data.store import read_json, read_lines, write_json, write_lines
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
+from vgm2p.stats import number
 from vgm2p.tasks import task
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
@@ -73,6 +74,13 @@ def on_record(cells: list[Cell], record: Path) -> list[Cell]:
     return _agreeing(cells, by_cell(read_record(record)))
 
 
+def of_other_data(cells: list[Cell], record: Path) -> list[Cell]:
+    """The cells that stand in the record with today's settings, but of other data than is here."""
+    lines = by_cell(read_record(record))
+    found = [(cell, lines.get(_key(cell), [])) for cell in cells]
+    return [cell for cell, its in found if _has_settings(cell, its) and not _is_of_data(cell, its)]
+
+
 def read_record(record: Path) -> list[dict]:
     """The lines of a record; none if it does not exist."""
     return [json.loads(text) for text in record.read_text().splitlines()] if record.exists() else []
@@ -97,7 +105,8 @@ def _borrow(cells, record):
 
 
 def _agreeing(cells, lines) -> list[Cell]:
-    return [cell for cell in cells if _agrees(cell, lines.get(_key(cell), []))]
+    found = [(cell, lines.get(_key(cell), [])) for cell in cells]
+    return [cell for cell, its in found if _has_settings(cell, its) and _is_of_data(cell, its)]
 
 
 def _key(cell) -> tuple[str, str]:
@@ -129,18 +138,22 @@ def _run_cell(root, cell) -> str:
             episodes = evaluate(policy, task(experiment.task), experiment.eval_episodes)
             scores[label(options)] = [e.returns.round(1).tolist() for e in episodes]
             write_json(path, scores)
-    return f"{experiment.task} {cell.name}: return {result['mean']:.0f}"
+    return f"{experiment.task} {cell.name}: return {number(result['mean'])}"
 
 
-def _agrees(cell, lines) -> bool:
-    """Are these lines all of the cell's seeds and options, with its settings and, if they are here, data?"""
-    experiment = cell.experiment
-    return [line["seed"] for line in lines] == list(experiment.seeds) and all(
-        line["experiment"] == experiment_fields(experiment)
-        and task(experiment.task).data_sha256() in (line["data_sha256"], None)
+def _has_settings(cell, lines) -> bool:
+    """Are these lines all of the cell's seeds and options, with its settings?"""
+    return [line["seed"] for line in lines] == list(cell.experiment.seeds) and all(
+        line["experiment"] == experiment_fields(cell.experiment)
         and {label(options) for options in cell.options} <= set(line["returns_with"])
         for line in lines
     )
+
+
+def _is_of_data(cell, lines) -> bool:
+    """Are these lines of the data that are here? Yes, if none are."""
+    here = task(cell.experiment.task).data_sha256()
+    return all(here in (line["data_sha256"], None) for line in lines)
 
 
 def _won(result, seed) -> dict[str, float]:

@@ -106,7 +106,7 @@ class Results:
         return next((lines[0] for (at, _), lines in self.lines.items() if at == name), None)
 
     def normalised(self, names: list[str], method: str, options: str = "") -> Scores:
-        """Scores from 0, random actions, to 1, the data's best tenth; of the sets that have run."""
+        """Scores from 0, random actions, to 1, the data's 90th percentile; of the sets that have run."""
         run = [(name, self.seeds(name, method, options), self.data(name)) for name in names]
         return [
             normalise(s, TASKS[n].random_return, line["data_good"]) for n, s, line in run if line and len(s)

@@ -52,7 +52,9 @@ def main(args: list[str] | None = None) -> None:
         Console(stderr=True).print(told, highlight=False, soft_wrap=True)  # a path stays in one piece
         sys.exit(2)
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; run the same command again to go on from the last checkpoint")
+        Console(stderr=True).print(
+            "stopped; train, demo and claims, run again, go on from the last checkpoint"
+        )
         sys.exit(130)
     except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,8 +7,13 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from vgm2p.cli.screen import out, progress_bar
-from vgm2p.data.store import write_json
+from vgm2p.data.store import home, write_json
 from vgm2p.errors import InputError
+from vgm2p.tasks import tabled
+
+OTHER_DATA = """\
+{count} cells in {record} are of other data than is here: another processor or version rolls out other bytes.
+They run again on yours and take their place; to keep both, stop and name another file with --record."""
 
 
 @dataclass
@@ -52,6 +57,8 @@ class Claims:
         from vgm2p.claims.grid import read_record
         from vgm2p.claims.marl_eval import ENVIRONMENT, marl_eval
 
+        if self.jobs < 1:
+            raise InputError(f"jobs {self.jobs} must be at least 1")
         if self.claim != "table" and (self.preset != "cpu" or self.marl_eval):
             raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
         name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
@@ -75,7 +82,7 @@ class Claims:
     def _measure(self, claim, runs, record) -> list[str]:
         """Fill the record, with a bar; returns the cells that failed."""
         from vgm2p.claims import presets
-        from vgm2p.claims.grid import run_grid
+        from vgm2p.claims.grid import of_other_data, run_grid
 
         with progress_bar() as bar:
             if self.claim == "efficiency":
@@ -83,6 +90,13 @@ class Claims:
                 return []
             preset = {"cpu": presets.CPU, "paper": presets.PAPER}[self.preset]
             grid = claim.cells(preset) if self.claim == "table" else claim.cells()
+            if parts := sorted({c.experiment.task for c in grid if tabled(c.experiment.task).has_part()}):
+                raise InputError(
+                    f"of {', '.join(parts)} there is a part only, such as a first experiment makes: delete "
+                    f"it from {home()} and make it anew, or point VGM2P_DATA elsewhere"
+                )
+            if others := of_other_data(grid, record):
+                bar.console.print(OTHER_DATA.format(count=len(others), record=record))
             return run_grid(grid, runs, record, self.jobs, self._tick(bar, len(grid)))
 
     @staticmethod

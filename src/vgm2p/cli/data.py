@@ -18,7 +18,20 @@ from vgm2p.data.rows import Ends
 from vgm2p.data.store import home, read_json
 from vgm2p.errors import InputError
 from vgm2p.hub import OG_MARL, fetch
-from vgm2p.tasks import BATTLES, GAMES, MIXED, TASKS, TEAMS, TWINS, nearest_published, owned, tabled, task
+from vgm2p.stats import number
+from vgm2p.tasks import (
+    BATTLES,
+    GAMES,
+    MIXED,
+    NEARLY_ALL,
+    TASKS,
+    TEAMS,
+    TWINS,
+    nearest_published,
+    owned,
+    tabled,
+    task,
+)
 
 CARD = ("id", "source", "note", "ends", "time_limit", "licence", "env", "seed", "versions", "sha256")
 TaskName = Annotated[Positional[str], arg(metavar="TASK")]
@@ -72,8 +85,27 @@ class DataMake:
         names = [name for word in self.tasks for name in suites.get(word, [word])]
         if not names:
             raise InputError("name the datasets to make, or `twin`, `smax`, `toy` or `all`")
+        others = []
         for where in [tabled(name) for name in names]:
-            make_data(where.id, self.transitions, self.seed, self.threads)
+            if other := _made_otherwise(where, self.transitions, self.seed):
+                others.append(other)
+            else:
+                make_data(where.id, self.transitions, self.seed, self.threads)
+        if others:
+            raise InputError("\n".join(others))
+
+
+def _made_otherwise(where, transitions, seed) -> str | None:
+    """What to say if there are such data, but fewer than asked for or of another seed."""
+    path = home() / where.id / "card.json"
+    card, asked = read_json(path) if path.exists() else None, transitions or where.transitions
+    if card is None or (card["transitions"] >= NEARLY_ALL * asked and card["seed"] == seed):
+        return None
+    return (
+        f"{where.id} has been made already, with {card['transitions']:,} transitions and seed "
+        f"{card['seed']}; asked for are {asked:,} and seed {seed}. Delete {path.parent} to make it anew "
+        "(runs that began on it can't go on)"
+    )
 
 
 def make_data(name: str, transitions: int | None, seed: int, threads: int | None) -> None:
@@ -83,13 +115,6 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
     where, began = tabled(name), time.monotonic()
     if (home() / name / "card.json").exists():
         card = read_json(home() / name / "card.json")
-        asked = transitions or where.transitions
-        if card["transitions"] < 0.9 * asked or card["seed"] != seed:  # whole episodes only
-            raise InputError(
-                f"{name} has been made already, with {card['transitions']:,} transitions and seed "
-                f"{card['seed']}; asked for are {asked:,} and seed {seed}. Delete {home() / name} to make it "
-                "anew (runs that began on it can't go on)"
-            )
         out.print(f"{name}: {card['transitions']:,} transitions, made already")
         return
     with progress_bar() as bar:
@@ -135,7 +160,8 @@ class DataShow:
         counts, edges = np.histogram(returns, bins=20)
         for count, low, high in zip(counts, edges, edges[1:], strict=False):
             out.print(
-                f"{low:8.0f} to {high:6.0f} {'█' * round(50 * count / counts.max())} {count}", highlight=False
+                f"{number(low):>8} to {number(high):>6} {'█' * round(50 * count / counts.max())} {count}",
+                highlight=False,
             )
         if task(self.task).published:
             near, stats = nearest_published(task(self.task).team, returns)
@@ -235,6 +261,13 @@ class DataImport:
             licence=self.licence,
         )
         card = dataset.card
+        low = min(map(min, card.get("low", [[-1.0]])))  # agents may differ in what they do
+        high = max(map(max, card.get("high", [[1.0]])))
+        if self.action_range is None and (low, high) != (-1.0, 1.0):
+            out.print(
+                f"its actions are taken to lie in [-1, 1], as what we export does; the environment's lie in "
+                f"[{low:g}, {high:g}]. If the source's do, import it with --action-range {low:g} {high:g}"
+            )
         out.print(
             f"{name}: {card['episodes']:,} episodes, {card['transitions']:,} transitions of {card['agents']} "
             f"agents, return {returns_text(card['return_mean'], card['return_std'])}, "

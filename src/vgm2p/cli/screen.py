@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vgm2p.stats import interval_name
+from vgm2p.stats import decimals, interval_name, number
 
 out = Console()
 
@@ -36,15 +36,6 @@ def score_text(episodes) -> str:
     return f"return {number(np.mean([e.returns.mean() for e in episodes]))}{won}"
 
 
-def number(value: float) -> str:
-    """A return: a whole number, with two decimals where it is small, as in battles (at most 2)."""
-    return f"{value:.{_decimals(value)}f}"
-
-
 def returns_text(mean: float, std: float) -> str:
     """Mean and standard deviation of a dataset's returns."""
-    return f"{number(mean)} ± {std:.{_decimals(mean)}f}"
-
-
-def _decimals(value) -> int:
-    return 0 if abs(value) > 100 else 2
+    return f"{number(mean)} ± {std:.{decimals(mean)}f}"

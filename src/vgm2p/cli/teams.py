@@ -11,14 +11,14 @@ from tyro.conf import Positional, arg
 from vgm2p.algorithms import ALGORITHMS, VGM2P
 from vgm2p.claims.presets import CPU
 from vgm2p.cli.data import make_data
-from vgm2p.cli.screen import interval_text, number, out, progress_bar, returns_text, score_text
+from vgm2p.cli.screen import interval_text, out, progress_bar, returns_text, score_text
 from vgm2p.command import command
 from vgm2p.data.card import versions
 from vgm2p.data.store import home, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, Watcher, algorithm_name, device, load_policy, run, run_task
-from vgm2p.stats import interval
+from vgm2p.stats import interval, number
 from vgm2p.tasks import BATTLES, MIXED, TWINS, task
 
 RECORDED = TWINS | BATTLES | MIXED  # what the claims' grids run on
@@ -27,7 +27,7 @@ RunFolder = Annotated[Positional[Path], arg(metavar="RUN")]
 
 @dataclass
 class Demo:
-    """From nothing to a trained, scored, filmed team: about ten minutes on two cores."""
+    """From nothing to a trained, scored, filmed team: some five to ten minutes on two cores."""
 
     out: Path = Path("runs/demo")
     """Folder for the run, the picture and the film."""
@@ -97,27 +97,30 @@ def train(experiment, folder: Path) -> None:
 
         result = run(experiment, folder, Bar())
         bar.update(job, completed=experiment.updates)
+    title = f"{result['algorithm']} on {result['task']}"
     if result["mean"] is None:
         out.print(
-            f"{result['algorithm']} on {result['task']}: trained. Its data name no environment to play in; "
-            f"what they alone tell: vgm2p estimate {folder}"
+            f"{title}: trained. Its data name no environment to play in; what they alone tell: "
+            f"vgm2p estimate {folder}"
         )
         return
-    draw_run(
-        f"{result['algorithm']} on {result['task']}",
-        read_lines(folder / "evaluations.jsonl"),
-        returns,
-        folder / "picture.png",
-    )
+    _tell_the_score(result, title)
+    try:
+        draw_run(title, read_lines(folder / "evaluations.jsonl"), returns, folder / "picture.png")
+        out.print(f"picture: {folder / 'picture.png'}")
+    except InputError as missing:  # the score stands without one
+        out.print(f"no picture: {missing}", markup=False)
+
+
+def _tell_the_score(result, title) -> None:
     won = f"won {np.mean(result['win_rate']):.0%}, " if result["win_rate"] else ""
     out.print(
-        f"[bold]{result['algorithm']} on {result['task']}[/bold]: {won}return {number(result['mean'])}, "
+        f"[bold]{title}[/bold]: {won}return {number(result['mean'])}, "
         f"{interval_text(result['interval'], len(result['seeds']))}; "
         f"the data's episodes: {returns_text(result['data_mean'], result['data_std'])}"
     )
     if (normal := result.get("normalised")) is not None:
-        out.print(f"normalised: {normal:.2f} (0: random actions, 1: the data's best tenth)")
-    out.print(f"picture: {folder / 'picture.png'}")
+        out.print(f"normalised: {normal:.2f} (0: random actions, 1: the data's 90th percentile)")
 
 
 def _as_recorded(experiment) -> Experiment:
@@ -157,7 +160,7 @@ class Evaluate:
     noise: float | None = None
     """Scale of the noise at execution, 0 to 1; by default the run's own."""
     guidance: float | None = None
-    """Guidance strength, where training left it open (vgm2p with --guidance-max, cfgrl_flow)."""
+    """Guidance strength, where training left it open (vgm2p, cfgrl_flow, categorical_cfg)."""
     steps: int | None = None
     """Steps from noise to action (flows, diffusion); by default the run's own."""
     json: Path | None = None
@@ -253,7 +256,8 @@ class Estimate:
         policy = load_policy(self.run_folder)
         policy = policy if self.noise is None else policy.with_options(noise=self.noise)
         fqe = FQE(self.updates, discount=self.discount)
-        found = estimate(policy, run_task(self.run_folder).load_data(), fqe)
+        dataset = run_task(self.run_folder).load_data()
+        found = estimate(policy, dataset, fqe)
         table = Table("training seed", "value", "95 % interval", "data", "advantage", "log-likelihood")
         for seed, told in zip(policy.seeds, found, strict=True):
             interval = f"{told.low:.4g} to {told.high:.4g}"
@@ -266,8 +270,10 @@ class Estimate:
             "from there (cut short: their episodes end before what the value counts). The interval covers "
             "chance in the data, not what they do not hold."
         )
+        how = {"updates": self.updates, "discount": self.discount, "noise": policy.algorithm.noise}
         estimates = {str(seed): told._asdict() for seed, told in zip(policy.seeds, found, strict=True)}
-        write_json(self.run_folder / "estimate.json", {"updates": self.updates, "seeds": estimates})
+        record = how | {"data_sha256": dataset.card["sha256"], "seeds": estimates}
+        write_json(self.run_folder / "estimate.json", record)
 
 
 @dataclass

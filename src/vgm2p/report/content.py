@@ -13,7 +13,7 @@ from vgm2p.command import command
 from vgm2p.data.store import read_json, read_lines
 from vgm2p.errors import InputError
 from vgm2p.runs import algorithm_name, experiment_from
-from vgm2p.stats import mean_and_interval
+from vgm2p.stats import decimals, mean_and_interval, number
 
 Curve = tuple[Float[ndarray, " k"], Float[ndarray, "seeds k"]]  # updates, every seed's mean return at them
 
@@ -46,6 +46,7 @@ class Run:
     finished: bool
     score: str
     mean: float
+    data: str
     data_mean: float | None
     curve: Curve | None
     versions: dict[str, str]
@@ -103,6 +104,7 @@ def _read(folder: Path) -> Run:
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else None
     means = np.array([np.mean(line["returns"], axis=1) for line in evaluations]).T  # [seeds, k]
     steps = np.array([line["step"] for line in evaluations], float)
+    scores = np.mean(result["returns"], axis=1) if evaluations and result else np.zeros(0)
     return Run(
         folder=str(folder),
         task=experiment.task,
@@ -110,8 +112,9 @@ def _read(folder: Path) -> Run:
         command=command(experiment),
         status="finished" if result else _status(folder, experiment.updates),
         finished=result is not None,
-        score=mean_and_interval(np.mean(result["returns"], axis=1)) if evaluations and result else "",
-        mean=result["mean"] if evaluations and result else float("nan"),
+        score=mean_and_interval(scores, decimals(scores.mean())) if len(scores) else "",
+        mean=float(scores.mean()) if len(scores) else float("nan"),
+        data=number(result["data_mean"]) if result else "",
         data_mean=result["data_mean"] if result else None,
         curve=(steps, means) if len(steps) else None,
         versions=record["versions"],
@@ -130,6 +133,7 @@ def _unreadable(folder, told) -> Run:
         finished=False,
         score="",
         mean=float("nan"),
+        data="",
         data_mean=None,
         curve=None,
         versions={},
