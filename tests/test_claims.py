@@ -375,5 +375,18 @@ def test_the_sensitivity_table_reads_strengths_from_one_run(tmp_path):
         ]
     (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     text = sensitivity.tables(tmp_path / "record.jsonl")
-    assert "| vgm2p | guidance | 1: 1.00, 2: 0.50, 5: 0.20, 12: 0.08, 30: 0.03 | 0.03 [0.03, 0.03] |" in text
-    assert "| mac_flow | alpha |  | not run |" in text
+    each = "1: 1.00, 2: 0.50, 5: 0.20, 12: 0.08, 30: 0.03"
+    assert f"| vgm2p | guidance | {each} | {each} | {each} | 0.03 [0.03, 0.03] |" in text
+    assert "| mac_flow | alpha |  |  |  | not run |" in text
+
+
+def test_the_sensitivity_table_shows_what_has_run_of_a_sweep(tmp_path):
+    name, zero = "twin/3hopper-medium", TEAMS["3hopper"].random
+    lines = [
+        line(name, "vgm2p", seed, zero + 50, zero + 100) | {"name": f"vgm2p-quantile-{share}"}
+        for share in (0.5, 0.1)
+        for seed in (0, 1)
+    ]
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    text = sensitivity.tables(tmp_path / "record.jsonl")
+    assert "| vgm2p | quantile |  | 0.5: 0.50, 0.1: 0.50 |  | not run |" in text

@@ -58,11 +58,12 @@ def of_sensitivity(lines: list[dict]) -> list[Aim]:
 def _insensitive(text, where, lines) -> Aim:
     ours = [sweep for sweep in sensitivity.SWEEPS[where] if sweep.method == "vgm2p"]
     scores = {sweep.coefficient: sensitivity.sweep_scores(lines, sweep) for sweep in ours}
-    if not all(scores.values()):
-        return Aim(text, None, "not all coefficients swept yet")
-    ratios = {name: float(sensitivity.worst_over_best(found)) for name, found in scores.items()}
-    told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-    return Aim(text, min(ratios.values()) >= 0.8, told)
+    ratios = {name: float(sensitivity.worst_over_best(found)) for name, found in scores.items() if found}
+    told = [", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())] if ratios else []
+    left = [name for name in scores if name not in ratios]
+    told += [f"not swept yet: {', '.join(left)}"] if left else []
+    holds = None if left else True
+    return Aim(text, False if any(ratio < 0.8 for ratio in ratios.values()) else holds, "; ".join(told))
 
 
 def of_efficiency(methods: dict[str, dict[str, float]]) -> list[Aim]:

@@ -18,7 +18,7 @@ from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, by_cell, label, read_record
 from vgm2p.claims.presets import CPU, ONCE
-from vgm2p.claims.words import Words
+from vgm2p.claims.words import Words, short
 from vgm2p.stats import normalise, stratified_interval, told
 from vgm2p.tasks import BATTLES, TASKS, task
 from vgm2p.values import LinearAdvantage
@@ -106,7 +106,7 @@ def _cell(sweep, name, value) -> Cell:
 
 
 def tables(record: Path) -> str:
-    """Markdown: the score at each value, averaged over sets, and worst over best; robots', then battles'."""
+    """Markdown: the score at each value on each set, and worst over best; robots', then battles'."""
     lines = read_record(record)
     return "\n\n".join(
         _table(where.capitalize(), sweeps, lines).markdown() for where, sweeps in SWEEPS.items()
@@ -114,29 +114,46 @@ def tables(record: Path) -> str:
 
 
 def _table(caption, sweeps, lines) -> Words:
-    scores = [sweep_scores(lines, sweep) for sweep in sweeps]
+    found, sets = by_cell(lines), sweeps[0].sets
     rows = [
-        (s.method, s.coefficient, at_each(s, found), ratio(found))
-        for s, found in zip(sweeps, scores, strict=True)
+        (
+            s.method,
+            s.coefficient,
+            *(_told(_on(found, s, name)) for name in sets),
+            ratio(sweep_scores(lines, s)),
+        )
+        for s in sweeps
     ]
-    return Words(caption, ("method", "coefficient", "mean score at each value", "worst / best"), rows)
+    return Words(caption, ("method", "coefficient", *map(short, sets), "worst / best"), rows)
 
 
 def at_each(sweep: Sweep, sets: list[Float[ndarray, "values seeds"]]) -> str:
     """The mean score over sets at each value, in words; nothing if any of them has not run."""
-    if not sets:
-        return ""
-    means = np.mean([seeds.mean(-1) for seeds in sets], axis=0)
-    return ", ".join(f"{value:g}: {mean:.2f}" for value, mean in zip(sweep.values, means, strict=True))
+    means = np.mean(sets, axis=0) if sets else []
+    return _told(dict(zip(sweep.values, means, strict=False)))
+
+
+def _told(scores: dict[float, list[float]]) -> str:
+    return ", ".join(f"{value:g}: {np.mean(seeds):.2f}" for value, seeds in scores.items())
 
 
 def sweep_scores(lines: list[dict], sweep: Sweep) -> list[Float[ndarray, "values seeds"]]:
     """For each set, every seed's score at each value; nothing if any of them has not run."""
     found = by_cell(lines)
-    runs = [[(name, *sweep.run(task(name).team, value)) for value in sweep.values] for name in sweep.sets]
-    if not all((name, cell) in found for row in runs for name, cell, _ in row):
+    sets = [_on(found, sweep, name) for name in sweep.sets]
+    if any(len(scores) < len(sweep.values) for scores in sets):
         return []
-    return [np.array([_scores(found[name, cell], option) for name, cell, option in row]) for row in runs]
+    return [np.array(list(scores.values())) for scores in sets]
+
+
+def _on(found, sweep, name) -> dict[float, list[float]]:
+    """Every seed's score on a set, at each value that has run there."""
+    runs = {value: sweep.run(task(name).team, value) for value in sweep.values}
+    return {
+        value: _scores(found[name, cell], option)
+        for value, (cell, option) in runs.items()
+        if (name, cell) in found
+    }
 
 
 def worst_over_best(sets: list[Float[ndarray, "values *draws seeds"]]) -> Float[ndarray, "*draws"]:
