@@ -1,6 +1,7 @@
 """Alignment, look-ahead, files that can be trusted, and twins that can be made again."""
 
 import json
+import platform
 from dataclasses import asdict, replace
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from vgm2p.actions import Continuous, Discrete
 from vgm2p.behaviour import ladder, twin
 from vgm2p.behaviour.build import RECIPES
 from vgm2p.data import store
+from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset, Habit, Habits, _halves
 from vgm2p.errors import InputError
 from vgm2p.tasks import TASKS, nearest_published, task
@@ -199,6 +201,13 @@ def test_changed_file_is_refused_by_its_digest(tmp_path):
     save_file({name: getattr(other, name) for name in store.FIELDS}, tmp_path / "data.safetensors")
     with pytest.raises(InputError, match=r"has sha256 .* but its card says"):
         store.load(tmp_path)
+
+
+def test_a_card_tells_which_instructions_the_processor_has():
+    family, latest = versions()["machine"].split()
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    assert family == platform.machine()
+    assert latest in {*simd["baseline"], *simd["found"]} - {*simd["not found"]}
 
 
 def test_broken_card_is_refused(tmp_path):

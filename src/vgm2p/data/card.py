@@ -12,15 +12,22 @@ QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 1)
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides data and results: Python, this package, JAX, NumPy and MuJoCo."""
+    """What decides data and results: the machine, and versions of Python, this package, JAX and others."""
     names = ("vgm2p", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {"python": platform.python_version(), "machine": machine()}
     for name in names:
         try:
             found[name] = version(name)
         except ModuleNotFoundError:
             continue
     return found
+
+
+def machine() -> str:
+    """The processor's family and the latest of its instructions that NumPy uses, which rounding hangs on."""
+    extensions: Any = np.show_config(mode="dicts")
+    simd = extensions["SIMD Extensions"]
+    return f"{platform.machine()} {[*simd['baseline'], *simd.get('found', [])][-1]}"
 
 
 def describe(returns: Float[ndarray, " e"], lengths: Int[ndarray, " e"]) -> dict[str, Any]:
