@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo test check report tables picture clips lock
 
-demo: .venv/ready  ## learn, score, draw and film a team: about ten minutes on two cores
+demo: .venv/ready  ## learn, score, draw and film a team: some minutes on two cores
 	$(BIN)/vgm2p demo
 
 test: .venv/ready  ## the test suite, without the tests marked slow or browser

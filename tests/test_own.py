@@ -292,6 +292,14 @@ def test_the_vectorised_environment_agrees_with_plain_ones():
     assert vec.running.tolist() == [True, False]
 
 
+def test_importing_says_in_which_range_actions_are_taken_to_lie(spread, tmp_path, capsys):
+    env = ["--env", SPREAD, "--env-options", '{"continuous_actions": true}']
+    main(["data", "export", spread, "folder", str(tmp_path / "logs")])
+    main(["data", "import", "folder", str(tmp_path / "logs"), "own/again", *env])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "are taken to lie in [-1, 1], as what we export does; the environment's lie in [0, 1]" in told
+
+
 def test_your_team_trains_and_is_scored_in_your_environment(spread, tmp_path):
     experiment = Experiment(
         spread, VGM2P(fit=TINY), updates=20, batch=8, seeds=(0, 1), eval_every=20, eval_episodes=4

@@ -95,8 +95,9 @@ def export(
     Each graph is run on random observations and held against the same function in JAX (which tests hold
     against the team's policy). Raises InputError if an action is further away than 1e-5 of half its range
     (diffusion: 1e-4), for a training seed that the run does not have, for a folder that holds
-    anything but an earlier export, which is replaced, and if a package is missing.
+    files but no earlier export, which is replaced, and if a package is missing.
     """
+    earlier = _graphs_in(out)
     policy, card = load_policy(folder), read_json(folder / "data.json")
     if seed is not None and seed not in policy.seeds:
         raise InputError(f"{folder} has no training seed {seed}: it has {', '.join(map(str, policy.seeds))}")
@@ -115,22 +116,21 @@ def export(
         }
     model = _model(folder, policy, card, policy.seeds[place], agents)
     contents |= {"model.json": json.dumps(model, indent=1).encode(), "README.md": _readme(model).encode()}
-    _clear(out, keep=set(contents))
     for name, content in contents.items():  # once all have passed
         _write(out / name, content)
+    for name in earlier - set(contents):
+        (out / name).unlink(missing_ok=True)
     return [out / name for name in contents]
 
 
-def _clear(out: Path, keep: set[str]) -> None:
-    """Drop what an earlier export left, but for `keep`. InputError if the folder holds anything else."""
+def _graphs_in(out: Path) -> set[str]:
+    """The graphs of an earlier export. InputError if the folder holds files and is none."""
     if not out.exists() or not any(out.iterdir()):
-        return
+        return set()
     if not (out / "model.json").exists():
         raise InputError(f"{out} holds other files than an exported team: name another folder with --out")
-    files = {agent["file"] for agent in read_json(out / "model.json")["agents"].values()}
-    for name in files - keep:
-        if Path(name).name == name:  # the model may have been downloaded
-            (out / name).unlink(missing_ok=True)
+    files = [agent["file"] for agent in read_json(out / "model.json")["agents"].values()]
+    return {name for name in files if Path(name).name == name}  # it may have been downloaded
 
 
 def _write(path, content: bytes):

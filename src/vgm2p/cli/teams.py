@@ -27,7 +27,7 @@ RunFolder = Annotated[Positional[Path], arg(metavar="RUN")]
 
 @dataclass
 class Demo:
-    """From nothing to a trained, scored, filmed team: some five to ten minutes on two cores."""
+    """From nothing to a trained, scored, filmed team: some minutes on two cores."""
 
     out: Path = Path("runs/demo")
     """Folder for the run, the picture and the film."""
