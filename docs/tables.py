@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table, tactics
+from vgm2p.claims import ablations, aims, devices, efficiency, sensitivity, smax, table, tactics, wide
 from vgm2p.report.content import records
 
 ROOT = Path(__file__).parent.parent
@@ -18,6 +18,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "table": lambda: table.tables(RESULTS / "table.jsonl"),
     "sensitivity": lambda: sensitivity.tables(RESULTS / "sensitivity.jsonl"),
     "ablations": lambda: ablations.tables(RESULTS / "ablations.jsonl"),
+    "devices": lambda: devices.tables(RESULTS / "devices.json"),
+    "wide": lambda: wide.tables(RESULTS / "table-wide.jsonl", RESULTS / "table.jsonl"),
     "efficiency": lambda: efficiency.tables(RESULTS / "efficiency.json"),
 }
 

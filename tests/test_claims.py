@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from vgm2p.algorithms import BC, CONTINUOUS, Fit
-from vgm2p.claims import ablations, efficiency, sensitivity, smax, table, tactics
+from vgm2p.claims import ablations, devices, efficiency, sensitivity, smax, table, tactics, wide
 from vgm2p.claims.grid import Cell, of_other_data, on_record, read_record, run_grid
 from vgm2p.claims.marl_eval import marl_eval
 from vgm2p.claims.presets import BATTLE_FLOW, BATTLE_VALUES, CPU, PAPER
 from vgm2p.data.store import write_lines
 from vgm2p.envs.env import play
+from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP
-from vgm2p.runs import Experiment
+from vgm2p.runs import Experiment, device
 from vgm2p.tasks import BATTLES, TEAMS, TWINS, task
 from vgm2p.values import LinearAdvantage
 
@@ -117,6 +118,16 @@ def test_a_cell_that_fails_is_named_stops_no_other_and_loses_no_line(grid, tmp_p
     assert len(failures) == 1
     assert "twin/2ant-expert narrow: no data for twin/2ant-expert" in failures[0]
     assert read_record(path) == old + [line for line in read_record(record) if line["name"] == "wide"]
+
+
+def test_only_the_tasks_asked_for_run_and_the_record_keeps_the_grids_order(grid, tmp_path):
+    cells, _, record = grid
+    other = replace(cells[0], experiment=replace(cells[0].experiment, task="twin/2ant-expert"))
+    path, heard, tasks = shutil.copy(record, tmp_path / "r.jsonl"), [], (cells[1].experiment.task,)
+    assert run_grid([other, cells[1]], tmp_path / "runs", path, 1, heard.append, tasks) == []
+    assert heard == [f"{tasks[0]} wide: on record"]
+    with pytest.raises(InputError, match="unknown task of this claim 'twin/2ant-expret': did you mean"):
+        run_grid([other, *cells], tmp_path / "runs", path, 1, heard.append, ("twin/2ant-expret",))
 
 
 def line(name, method, seed, score, good=900.0):
@@ -274,6 +285,36 @@ def test_costs_are_compared_with_vgm2ps(tmp_path):
     text = efficiency.tables(tmp_path / "record.json")
     assert "| bc | 1 (0.50 x) | 1 | 30 (1.00 x) | 100 (1.00 x) | 10 (1.00 x) | 500 |" in text
     assert "| bc | 1 | 1 | 1 | 1 |" in text
+
+
+def test_every_device_that_has_measured_stands_in_the_table(tmp_path, monkeypatch):
+    """Two methods of tiny networks here, beside an accelerator that was a thousand times as fast."""
+    small = replace(PAPER, hidden=(8,), batch=8, seeds=(0, 1))
+    for name, value in {"PAPER": small, "CONTINUOUS": ("vgm2p", "bc"), "ROUND": 0.01}.items():
+        monkeypatch.setattr(devices, name, value)
+    path, heard = tmp_path / "devices.json", []
+    devices.measure(path, heard.append)
+    here = json.loads(path.read_text())[device()]
+    assert heard[0] == f"vgm2p: {1e3 * here['seconds']['vgm2p']:.3g} ms per update"
+    assert set(here["seconds"]) == {"vgm2p", "bc", "one seed"}
+    fast = here | {"seconds": {name: x / 1000 for name, x in here["seconds"].items()}}
+    path.write_text(json.dumps({"a GPU": fast}))
+    devices.measure(path, heard.append)
+    rows = devices.tables(path).splitlines()
+    assert rows[2].startswith("| method | a GPU | ")
+    assert rows[4].startswith("| vgm2p | ")
+    assert rows[4].endswith(" (1 x) |")
+
+
+def test_wide_networks_stand_beside_the_tables_own():
+    small = [line("twin/3hopper-medium", "vgm2p", 0, 1000.0) | {"returns_with": {"guidance=2.0": [900.0]}}]
+    large = [x | {"returns": [1200.0], "returns_with": {"guidance=2.0": [1300.0]}} for x in small]
+    large += [line("twin/3hopper-medium", "cql", 0, 5.0)]
+    assert wide.shown(large, small).rows == [
+        ("3hopper-medium", "vgm2p", "noise=0.5", "1000", "1200"),
+        ("3hopper-medium", "vgm2p", "guidance=2.0", "900", "1300"),
+        ("3hopper-medium", "cql", "noise=0.5", "not run", "5"),
+    ]
 
 
 def test_time_to_a_score_is_updates_by_the_curve_times_the_cost_of_one():

@@ -1,5 +1,8 @@
 """The vectorised physics is Gymnasium's, to rounding."""
 
+import os
+import subprocess
+import sys
 import warnings
 
 import gymnasium
@@ -110,3 +113,19 @@ def test_a_scripted_policy_earns_its_known_return():
     expected = sum(theirs.step(np.zeros(6))[1] for _ in range(1000))
     assert episode.returns[0] == pytest.approx(expected, abs=1e-3)
     assert episode.lengths[0] == 1000
+
+
+def test_robots_run_where_nothing_can_be_drawn_and_films_say_what_is_missing():
+    """EGL, which many servers lack, is hidden from a process of its own."""
+    code = """
+import ctypes.util
+ctypes.util.find_library = lambda name: None
+from vgm2p.envs.mujoco import MujocoVec
+env = MujocoVec("hopper", 1)
+print(env.reset(0).state.shape)
+env.picture(64)
+"""
+    unset = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=unset)
+    assert ran.stdout == "(1, 11)\n"
+    assert "InputError: MuJoCo can't draw here (MUJOCO_GL=disable): install EGL" in ran.stderr

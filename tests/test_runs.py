@@ -43,12 +43,14 @@ def setup(hopper):
     return algorithm, prepare(Experiment(hopper, algorithm))
 
 
-def train(setup, seeds, chunks):
+def train(setup, seeds, chunks, together=False):
     algorithm, (_, spec, _, replay) = setup
     keys = seed_keys(seeds)
     states = init(algorithm, spec, keys)
     for chunk in chunks:
-        states, _ = advance(algorithm, spec, states, replay(0), keys, jnp.int32(chunk), batch=16)
+        states, _ = advance(
+            algorithm, spec, states, replay(0), keys, jnp.int32(chunk), batch=16, together=together
+        )
     return states
 
 
@@ -73,6 +75,12 @@ def test_a_seed_does_not_depend_on_the_seeds_beside_it(setup):
         np.testing.assert_array_equal(one[0], other[1])
     policy = beside.params.policy.net.layers[0].weight
     assert (policy[0] != policy[1]).any()
+
+
+def test_seeds_train_alike_as_one_batch(setup):
+    apart, together = train(setup, (7, 3), [8]), train(setup, (7, 3), [8], together=True)
+    for one, other in zip(leaves(apart.params), leaves(together.params), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_a_run_leaves_plain_files_and_scores_the_last_checkpoint(experiment, tmp_path):

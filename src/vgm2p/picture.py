@@ -43,7 +43,7 @@ def draw_run(title: str, evaluations: list[dict], data_returns: np.ndarray, path
     last = np.ravel(evaluations[-1]["returns"])
     data.hist(last, bins=30, density=True, color=BLUE, alpha=0.6, label="policy, per episode")
     data.set(xlabel="return", ylabel="density", title="episodes at the last checkpoint")
-    data.legend()
+    data.legend(loc="best")  # asked for, it does not warn where a slow machine takes a second
     _save(figure, path)
 
 

@@ -51,7 +51,7 @@ from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy, check_execution
 from vgm2p.stats import interval, normalise
 from vgm2p.tasks import TASKS, Own, Task, task
-from vgm2p.train import NonFiniteError, advance, check_finite, init, seed_keys
+from vgm2p.train import NonFiniteError, advance, check_finite, init, seed_keys, seeds_together
 from vgm2p.types import Episodes, Spec, check_sampling
 from vgm2p.view import Standardise, TeamView
 
@@ -210,6 +210,7 @@ def _train(experiment, setup, where, folder, watcher) -> float:
             keys,
             jnp.int32(chunk),
             batch=experiment.batch,
+            together=seeds_together(),
         )
         step += chunk
         line = {name: np.asarray(value).tolist() for name, value in metrics.items()}

@@ -20,8 +20,16 @@ class NonFiniteError(ArithmeticError):
 
 
 def seed_keys(seeds: tuple[int, ...]) -> PRNGKeyArray:
-    """One key per seed; a seed's run does not depend on the seeds beside it."""
+    """One key per seed: what a seed draws does not depend on the seeds beside it."""
     return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def seeds_together() -> bool:
+    """Should seeds train as one batch? Yes on an accelerator, which one seed can't fill.
+
+    In return the last bits of a seed hang on how many are beside it.
+    """
+    return jax.default_backend() != "cpu"
 
 
 def init(algorithm: Algorithm, spec: Spec, keys: PRNGKeyArray) -> TrainState:
@@ -30,7 +38,7 @@ def init(algorithm: Algorithm, spec: Spec, keys: PRNGKeyArray) -> TrainState:
     return states._replace(target=jax.tree.map(jnp.copy, states.target))  # `advance` donates both
 
 
-@partial(jax.jit, static_argnames=("algorithm", "spec", "batch"), donate_argnames="states")
+@partial(jax.jit, static_argnames=("algorithm", "spec", "batch", "together"), donate_argnames="states")
 def advance(
     algorithm: Algorithm,
     spec: Spec,
@@ -40,10 +48,13 @@ def advance(
     updates: Int[Array, ""],
     *,
     batch: int,
+    together: bool = False,
 ) -> tuple[TrainState, Metrics]:
     """`updates` updates of every seed, and the mean of each metric over them.
 
     The number of updates is data, not shape: one compilation serves every chunk.
+
+    together: train the seeds as one batch, not one after the other.
     """
 
     def update(state, key):
@@ -62,6 +73,8 @@ def advance(
         state, sums = jax.lax.fori_loop(0, updates, body, (state, zeros))
         return state, jax.tree.map(lambda x: x / updates, sums)
 
+    if together:
+        return jax.vmap(one_seed)(states, keys)
     return jax.lax.map(lambda pair: one_seed(*pair), (states, keys))
 
 

@@ -30,8 +30,8 @@ from vgm2p.export import controller, onnx
 from vgm2p.policy import Policy
 from vgm2p.runs import device
 from vgm2p.tasks import task
-from vgm2p.train import advance, init, seed_keys
-from vgm2p.types import Spec
+from vgm2p.train import advance, init, seed_keys, seeds_together
+from vgm2p.types import Metrics, Spec
 from vgm2p.view import TeamView
 
 AGENTS, UNITS, BATCH, MANY = 6, 5, 64, 1024
@@ -59,15 +59,25 @@ def seconds(function: Callable[[], Any], repeats: int, rounds: int = 10) -> floa
 
 def seconds_per_update(algorithm: Algorithm, spec: Spec, replay: Replay, batch: int, updates: int) -> float:
     """Of training one seed, sampling included, in chunks of `updates`."""
-    keys = seed_keys((0,))
-    states = init(algorithm, spec, keys)
+    go_on = trainer(algorithm, spec, replay, batch)
+    return seconds(lambda: go_on(updates), 1, rounds=15) / updates
 
-    def chunk():
+
+def trainer(
+    algorithm: Algorithm, spec: Spec, replay: Replay, batch: int, seeds: int = 1
+) -> Callable[[int], Metrics]:
+    """A training that goes on by as many updates of every seed as it is told to; returns their metrics."""
+    keys = seed_keys(tuple(range(seeds)))
+    states, together = init(algorithm, spec, keys), seeds_together()
+
+    def go_on(updates: int) -> Metrics:
         nonlocal states
-        states, metrics = advance(algorithm, spec, states, replay, keys, jnp.int32(updates), batch=batch)
+        states, metrics = advance(
+            algorithm, spec, states, replay, keys, jnp.int32(updates), batch=batch, together=together
+        )
         return metrics
 
-    return seconds(chunk, 1, rounds=15) / updates
+    return go_on
 
 
 def seconds_per_decision(algorithm: Algorithm, spec: Spec, teams: int) -> float:

@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vgm2p.data.store import read_json, read_lines, write_json, write_lines
+from vgm2p.errors import unknown
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
 from vgm2p.stats import number
@@ -38,23 +39,31 @@ class Cell:
         return root / self.experiment.task / self.name
 
 
-def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Callable[[str], Any]) -> list[str]:
+def run_grid(
+    cells: list[Cell],
+    root: Path,
+    record: Path,
+    jobs: int,
+    tick: Callable[[str], Any],
+    tasks: Collection[str] = (),
+) -> list[str]:
     """Train and score every cell, `jobs` at a time on one core each; finished ones go on record at once.
 
     A cell that stands there, or in another record beside it, with the settings and data that it has now is
     not run again, whether or not its folder is there. `tick` hears of each cell. One that fails does not stop
-    the others; returns the failures.
+    the others; returns the failures. `tasks`: of these alone, if any are named.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if ONE_THREAD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {ONE_THREAD}"
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a device
-    _borrow(cells, record)
-    spawn, failures, known = multiprocessing.get_context("spawn"), [], on_record(cells, record)
+    asked = of_tasks(cells, tasks)
+    _borrow(asked, cells, record)
+    spawn, failures, known = multiprocessing.get_context("spawn"), [], on_record(asked, record)
     for cell in known:
         tick(f"{cell.experiment.task} {cell.name}: on record")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        waiting = {pool.submit(_run_cell, root, cell): cell for cell in cells if cell not in known}
+        waiting = {pool.submit(_run_cell, root, cell): cell for cell in asked if cell not in known}
         try:
             for future in as_completed(waiting):
                 cell, error = waiting[future], future.exception()
@@ -67,6 +76,15 @@ def run_grid(cells: list[Cell], root: Path, record: Path, jobs: int, tick: Calla
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return failures
+
+
+def of_tasks(cells: list[Cell], tasks: Collection[str]) -> list[Cell]:
+    """The cells of these tasks; all, if none are named. InputError for a task that the grid has not."""
+    there = {cell.experiment.task for cell in cells}
+    for name in tasks:
+        if name not in there:
+            raise unknown("task of this claim", name, sorted(there))
+    return [cell for cell in cells if not tasks or cell.experiment.task in tasks]
 
 
 def on_record(cells: list[Cell], record: Path) -> list[Cell]:
@@ -94,10 +112,10 @@ def by_cell(lines: list[dict]) -> dict[tuple[str, str], list[dict]]:
     return found
 
 
-def _borrow(cells, record):
+def _borrow(asked, cells, record):
     """Put into the record what the others beside it hold of its missing cells: one run serves every claim."""
-    known = on_record(cells, record)
-    missing = [cell for cell in cells if cell not in known]
+    known = on_record(asked, record)
+    missing = [cell for cell in asked if cell not in known]
     for other in sorted(record.parent.glob("*.jsonl")):
         lines = by_cell([line for line in read_record(other) if "experiment" in line])  # else it is no record
         for cell in _agreeing(missing, lines):

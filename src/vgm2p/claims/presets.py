@@ -75,3 +75,4 @@ class Preset:
 CPU = Preset(updates=10_000, batch=64, seeds=(0, 1, 2), eval_every=2_000)
 ONCE = dataclasses.replace(CPU, eval_every=CPU.updates)  # the same training, scored at its end only
 PAPER = Preset(1_000_000, 256, (0, 1, 2, 3, 4), 100_000, hidden=(512,) * 4, learning_rate=3e-4)
+WIDE = dataclasses.replace(PAPER, updates=20_000, eval_every=5_000)  # as far as minutes of an accelerator go

@@ -11,6 +11,7 @@ from vgm2p.data.store import home, write_json
 from vgm2p.errors import InputError
 from vgm2p.tasks import tabled
 
+MEASURED = ("efficiency", "devices")  # costs, not grids of runs
 OTHER_DATA = """\
 {count} cells in {record} are of other data than is here: another processor or version rolls out other bytes.
 They run again on yours and take their place; to keep both, stop and name another file with --record."""
@@ -33,13 +34,20 @@ class Claims:
 
     tactics: labels and noise of the team or of each agent, on logs of several teams; two hours.
 
+    devices: updates per second of the papers' networks on this device, put beside the others' (10 minutes).
+
     Stopped and started again, a grid goes on; what the record holds with today's settings is not run again.
     """
 
-    claim: Positional[Literal["table", "sensitivity", "ablations", "efficiency", "smax", "tactics"]]
+    claim: Positional[
+        Literal["table", "sensitivity", "ablations", "efficiency", "smax", "tactics", "devices"]
+    ]
     """Which claim."""
-    preset: Literal["cpu", "paper"] = "cpu"
-    """Of the table: two cores' networks and updates, or the papers' (needs an accelerator)."""
+    preset: Literal["cpu", "wide", "paper"] = "cpu"
+    """Of the table: two cores' networks and updates; the papers' networks and batch for 20,000 updates, a
+    minute of an accelerator per cell; or all of the papers' million."""
+    tasks: tuple[str, ...] = ()
+    """Run the cells of these tasks alone."""
     runs: Path | None = None
     """Folder of the runs; by default runs/<claim>."""
     record: Path | None = None
@@ -53,17 +61,19 @@ class Claims:
 
     def run(self) -> None:
         """Run the grid with a bar, then print the tables."""
-        from vgm2p.claims import ablations, efficiency, sensitivity, smax, table, tactics
+        from vgm2p.claims import ablations, devices, efficiency, sensitivity, smax, table, tactics
         from vgm2p.claims.grid import read_record
         from vgm2p.claims.marl_eval import ENVIRONMENT, marl_eval
 
         if self.jobs < 1:
             raise InputError(f"jobs {self.jobs} must be at least 1")
+        if self.tasks and self.claim in MEASURED:
+            raise InputError(f"{self.claim} measures synthetic data: leave --tasks out")
         if self.claim != "table" and (self.preset != "cpu" or self.marl_eval):
             raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
         name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
-        record = self.record or Path(f"results/{name}.{'json' if self.claim == 'efficiency' else 'jsonl'}")
-        modules = (table, sensitivity, ablations, efficiency, smax, tactics)
+        record = self.record or Path(f"results/{name}.{'json' if self.claim in MEASURED else 'jsonl'}")
+        modules = (table, sensitivity, ablations, efficiency, smax, tactics, devices)
         claim: Any = next(module for module in modules if module.__name__.endswith(self.claim))
         failures = [] if self.table_only else self._measure(claim, self.runs or Path("runs") / name, record)
         if not record.exists():
@@ -82,22 +92,23 @@ class Claims:
     def _measure(self, claim, runs, record) -> list[str]:
         """Fill the record, with a bar; returns the cells that failed."""
         from vgm2p.claims import presets
-        from vgm2p.claims.grid import of_other_data, run_grid
+        from vgm2p.claims.grid import of_other_data, of_tasks, run_grid
 
         with progress_bar() as bar:
-            if self.claim == "efficiency":
+            if self.claim in MEASURED:
                 claim.measure(record, self._tick(bar, claim.PARTS))
                 return []
-            preset = {"cpu": presets.CPU, "paper": presets.PAPER}[self.preset]
+            preset = {"cpu": presets.CPU, "wide": presets.WIDE, "paper": presets.PAPER}[self.preset]
             grid = claim.cells(preset) if self.claim == "table" else claim.cells()
-            if parts := sorted({c.experiment.task for c in grid if tabled(c.experiment.task).has_part()}):
+            asked = of_tasks(grid, self.tasks)
+            if parts := sorted({c.experiment.task for c in asked if tabled(c.experiment.task).has_part()}):
                 raise InputError(
                     f"of {', '.join(parts)} there is a part only, such as a first experiment makes: delete "
                     f"it from {home()} and make it anew, or point VGM2P_DATA elsewhere"
                 )
-            if others := of_other_data(grid, record):
+            if others := of_other_data(asked, record):
                 bar.console.print(OTHER_DATA.format(count=len(others), record=record))
-            return run_grid(grid, runs, record, self.jobs, self._tick(bar, len(grid)))
+            return run_grid(grid, runs, record, self.jobs, self._tick(bar, len(asked)), self.tasks)
 
     @staticmethod
     def _tick(bar, total):

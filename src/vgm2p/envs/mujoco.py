@@ -8,11 +8,15 @@ The physics and rewards are those of Gymnasium's `HalfCheetah-v4`, `Hopper-v4` a
 import importlib.util
 import os
 import re
+import sys
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
-# How to render is settled when MuJoCo is first imported; EGL needs no display.
-os.environ.setdefault("MUJOCO_GL", "egl")
+# How to render is settled when MuJoCo is first imported. EGL needs no display; told to take an EGL that is
+# missing, as it is on many servers, MuJoCo would not import, and nobody but films needs it.
+if sys.platform == "linux":
+    os.environ.setdefault("MUJOCO_GL", "egl" if find_library("EGL") else "disable")
 
 import mujoco
 import numpy as np
@@ -21,6 +25,7 @@ from mujoco.rollout import Rollout
 from numpy import ndarray
 
 from vgm2p.envs.env import Step
+from vgm2p.errors import InputError
 from vgm2p.types import Sight
 
 HORIZON = 1000
@@ -125,7 +130,15 @@ class MujocoVec:
         return np.concatenate([position, np.clip(velocity, -limit, limit)], axis=1)
 
     def picture(self, size: int) -> UInt8[ndarray, "size size 3"]:
-        """The first copy, seen by a camera that goes with it. No display is needed."""
+        """The first copy, seen by a camera that goes with it. No display is needed.
+
+        InputError if MuJoCo was imported without a way to render.
+        """
+        if not hasattr(mujoco, "GLContext"):
+            raise InputError(
+                f"MuJoCo can't draw here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}): install EGL, on "
+                "Debian with `apt install libegl1 libgl1-mesa-dri`, or set MUJOCO_GL=osmesa where that is"
+            )
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self.model, size, size)
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False  # costs 6 to 9 times the rest

@@ -31,6 +31,8 @@ class Records:
     tactics: list[dict]
     smax: list[dict]
     efficiency: dict[str, Any]
+    devices: dict[str, Any]
+    wide: list[dict]
     clips: dict[str, bytes]
 
 
@@ -55,7 +57,7 @@ class Run:
 
 def records(results: Path) -> Records:
     """What the folder of results holds."""
-    efficiency = results / "efficiency.json"
+    efficiency, devices = results / "efficiency.json", results / "devices.json"
     return Records(
         table=read_record(results / "table.jsonl"),
         sensitivity=read_record(results / "sensitivity.jsonl"),
@@ -63,6 +65,8 @@ def records(results: Path) -> Records:
         tactics=read_record(results / "tactics.jsonl"),
         smax=read_record(results / "smax.jsonl"),
         efficiency=read_json(efficiency) if efficiency.exists() else {},
+        devices=read_json(devices) if devices.exists() else {},
+        wide=read_record(results / "table-wide.jsonl"),
         clips={path.stem: path.read_bytes() for path in sorted((results / "clips").glob("*.mp4"))},
     )
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from vgm2p.algorithms import CONTINUOUS
-from vgm2p.claims import ablations, aims, efficiency, sensitivity, smax, table, tactics
+from vgm2p.claims import ablations, aims, devices, efficiency, sensitivity, smax, table, tactics, wide
 from vgm2p.claims.table import FOUR, MAIN, Results
-from vgm2p.claims.words import short
+from vgm2p.claims.words import Words, short
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
 from vgm2p.errors import InputError
@@ -60,6 +60,7 @@ def render(record: Records, own: list[Run]) -> str:
         efficiency=_efficiency(record.efficiency, found),
         ablations=ablations.shown(record.ablations) if record.ablations else [],
         tactics=tactics.shown(record.tactics) if record.tactics else [],
+        accelerator=_accelerator(record),
         clips=_clips(record.clips),
         cells=_cells(found) + _cells(battles, scale=100),
         missing=_missing(table.cells(), found) + _missing(smax.cells(), battles),
@@ -221,6 +222,12 @@ def _efficiency(costs, found) -> dict[str, Any]:
     return told | {"wall": efficiency.seconds_to_good(found, methods)}
 
 
+def _accelerator(record) -> list[Words]:
+    """What devices do in a second, and what networks of the papers' width return."""
+    told = [devices.shown(record.devices)] if record.devices else []
+    return told + ([wide.shown(record.wide, record.table)] if record.wide else [])
+
+
 def _costs(methods) -> list[dict[str, Any]]:
     """What every method costs, and as a multiple of VGM²P's."""
     base, kinds = methods["vgm2p"], ("update", "graph", "one", "many")
@@ -252,6 +259,7 @@ def _cells(found, scale=1) -> list[dict[str, Any]]:
 def _origins(record, own) -> list[tuple[str, str, int]]:
     """(device, versions in words, how many training seeds or runs) of everything on the page."""
     lines = [*record.table, *record.sensitivity, *record.ablations, *record.smax, *record.tactics]
+    lines += [*record.wide, *({"device": name} | its for name, its in record.devices.items())]
     lines += [record.efficiency] if record.efficiency else []
     told = [(line["device"], line["versions"]) for line in lines]
     told += [(run.device, run.versions) for run in own if run.versions]
