@@ -296,7 +296,7 @@ def test_every_device_that_has_measured_stands_in_the_table(tmp_path, monkeypatc
     devices.measure(path, heard.append)
     here = json.loads(path.read_text())[device()]
     assert heard[0] == f"vgm2p: {1e3 * here['seconds']['vgm2p']:.3g} ms per update"
-    assert set(here["seconds"]) == {"vgm2p", "bc", "one seed"}
+    assert set(here["seconds"]) == {"vgm2p", "bc", devices.ALONE}
     fast = here | {"seconds": {name: x / 1000 for name, x in here["seconds"].items()}}
     path.write_text(json.dumps({"a GPU": fast}))
     devices.measure(path, heard.append)

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vgm2p.algorithms import CONTINUOUS
 from vgm2p.claims.efficiency import AGENTS, seconds, synthetic, trainer
 from vgm2p.claims.presets import PAPER
@@ -18,19 +20,17 @@ from vgm2p.data.card import versions
 from vgm2p.data.store import read_json, write_json
 from vgm2p.runs import device
 
-PARTS = len(CONTINUOUS)
+PARTS = len(CONTINUOUS) + 1
+ALONE = "vgm2p, one seed alone"
 ROUND = 0.5  # seconds of updates that are timed at once, or one update
 
 
 def measure(record: Path, tick: Callable[[str], Any]) -> None:
-    """Measure every method on this device and put it into the record; `tick` hears of each.
-
-    One seed alone is timed for VGM²P as well.
-    """
+    """Measure every method on this device and put it into the record; `tick` hears of each."""
     made = {name: _trainer(name, len(PAPER.seeds)) for name in CONTINUOUS}
-    made["one seed"] = _trainer("vgm2p", 1)
+    made[ALONE] = _trainer("vgm2p", 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # programs compile side by side and are timed one by one
-        list(pool.map(lambda go_on: go_on(1), made.values()))
+        list(pool.map(lambda go_on: jax.block_until_ready(go_on(1)), made.values()))
     found = {}
     for name, go_on in made.items():
         once = seconds(partial(go_on, 1), 1, rounds=1)
@@ -51,7 +51,7 @@ def shown(found: dict[str, Any]) -> Words:
     """Updates per second of every method on each device, and how many times the slowest's."""
     slowest = max(found, key=lambda name: found[name]["seconds"]["vgm2p"])
     rows = []
-    for method in CONTINUOUS:
+    for method in (*CONTINUOUS, ALONE):
         rate = {name: 1 / it["seconds"][method] for name, it in found.items()}
         rows.append((method, *(f"{_rate(x)} ({x / rate[slowest]:.0f} x)" for x in rate.values())))
     seeds = len(PAPER.seeds)
