@@ -338,6 +338,18 @@ def test_twins_are_the_same_bytes_for_the_same_seed_whatever_the_threads(hopper,
     assert first == one == again
 
 
+def test_behaviour_acts_on_the_processor_whatever_accelerator_is_there(data_home, monkeypatch):
+    seen, roll_out = [], ladder.roll_out
+
+    def spy(*args):
+        seen.append(jax.config.jax_default_device.platform)
+        return roll_out(*args)
+
+    monkeypatch.setattr(ladder, "roll_out", spy)
+    twin.make(task("twin/2ant-medium"), transitions=50)
+    assert set(seen) == {"cpu"}
+
+
 def test_twins_log_unclipped_actions_and_pay_for_them(hopper):
     data = task(hopper).load_data()
     assert np.abs(data.action).max() > 1

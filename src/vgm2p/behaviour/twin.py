@@ -39,8 +39,8 @@ def make(
     """Roll out and store the twin of `task`; its usual number of transitions unless told otherwise.
 
     Whole episodes only, so it may hold a few hundred transitions more. Same seed, versions and kind of
-    processor: same bytes, whatever the number of threads. What stood there is replaced. InputError for no
-    transitions and a seed below 0.
+    processor: same bytes, whatever the number of threads, and with an accelerator or without. What stood
+    there is replaced. InputError for no transitions and a seed below 0.
     """
     transitions = task.transitions if transitions is None else transitions
     if transitions < 1:
@@ -53,10 +53,11 @@ def make(
         return store.save(_carded(task, seed, toy.dataset(task.body, transitions, seed)), folder)
     tiers = UNIONS.get(task.tier, (task.tier,))
     episodes: list[Episode] = []
-    for part in (Task(task.team, tier) for tier in tiers):
-        share = part.transitions / task.transitions if task.tier == "medium-expert" else 1 / len(tiers)
-        roll = _roll_script if part.tier == SCRIPT else _roll
-        episodes += roll(part, round(share * transitions), seed, threads, tick)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # an accelerator would round otherwise
+        for part in (Task(task.team, tier) for tier in tiers):
+            share = part.transitions / task.transitions if task.tier == "medium-expert" else 1 / len(tiers)
+            roll = _roll_script if part.tier == SCRIPT else _roll
+            episodes += roll(part, round(share * transitions), seed, threads, tick)
     return store.save(_dataset(task, seed, tiers, episodes), folder)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from vgm2p.algorithms.algorithm import Fit
 from vgm2p.claims.grid import read_record
 from vgm2p.claims.presets import CPU, WIDE, Preset
-from vgm2p.claims.table import NOISES, STRENGTHS, TEN_JUMPS, Results, label
+from vgm2p.claims.table import NOISES, SCALES, STRENGTHS, TEN_JUMPS, Results, label
 from vgm2p.claims.words import Words, short
 from vgm2p.stats import mean_and_interval
 
@@ -24,7 +25,7 @@ def shown(lines: Sequence[dict], table: Sequence[dict]) -> Words:
         (
             short(name),
             method,
-            asked or "noise=0.5",
+            asked or label((("noise", SCALES[""]),)),
             *(_told(found, name, method, asked) for found in (narrow, wide)),
         )
         for name, method in wide.lines
@@ -39,7 +40,7 @@ def _told(found, name, method, asked) -> str:
 
 
 def _named(preset: Preset) -> str:
-    """A preset in words: "cpu: 10,000 updates of 64, layers 256 x 2, 3 seeds"."""
-    hidden = preset.hidden or CPU.algorithm("bc", "6halfcheetah").fit.hidden  # type: ignore[attr-defined]
+    """A preset in words, such as "10,000 updates of 64, 2 layers of 256, 3 seeds"."""
+    hidden = preset.hidden or Fit.hidden
     widths = f"{len(hidden)} layers of {hidden[0]}"
     return f"{preset.updates:,} updates of {preset.batch}, {widths}, {len(preset.seeds)} seeds"
