@@ -109,7 +109,8 @@ def test_omiga_files_give_their_states_back(data_home, name, sizes, monkeypatch)
     env.close()
 
 
-def test_a_missing_file_of_omigas_is_asked_for_by_its_name(data_home):
+def test_a_missing_file_of_omigas_is_asked_for_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("VGM2P_DATA", str(tmp_path))  # others may have put it into the tests' common folder
     with pytest.raises(InputError, match=r"put OMIGA's file at .*/omiga/.*Hopper-v2-3x1-medium\.hdf5"):
         vgm2p.load_dataset("omiga/3hopper-medium")
 
