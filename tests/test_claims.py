@@ -19,7 +19,7 @@ from vgm2p.envs.env import play
 from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow
 from vgm2p.nets import MLP
-from vgm2p.runs import Experiment, device
+from vgm2p.runs import Experiment
 from vgm2p.tasks import BATTLES, TEAMS, TWINS, task
 from vgm2p.values import LinearAdvantage
 
@@ -123,9 +123,14 @@ def test_a_cell_that_fails_is_named_stops_no_other_and_loses_no_line(grid, tmp_p
 def test_only_the_tasks_asked_for_run_and_the_record_keeps_the_grids_order(grid, tmp_path):
     cells, _, record = grid
     other = replace(cells[0], experiment=replace(cells[0].experiment, task="twin/2ant-expert"))
-    path, heard, tasks = shutil.copy(record, tmp_path / "r.jsonl"), [], (cells[1].experiment.task,)
-    assert run_grid([other, cells[1]], tmp_path / "runs", path, 1, heard.append, tasks) == []
-    assert heard == [f"{tasks[0]} wide: on record"]
+    shutil.copy(record, tmp_path / "beside.jsonl")  # what is asked for is taken from there
+    path, heard, asked = tmp_path / "record.jsonl", [], cells[0].experiment.task
+    narrow, wide = read_record(record)[:2], read_record(record)[2:]
+    old = [line | {"task": "twin/2ant-expert"} for line in narrow]
+    write_lines(path, old)
+    assert run_grid([cells[1], other, cells[0]], tmp_path / "runs", path, 1, heard.append, (asked,)) == []
+    assert heard == [f"{asked} wide: on record", f"{asked} narrow: on record"]
+    assert read_record(path) == wide + old + narrow
     with pytest.raises(InputError, match="unknown task of this claim 'twin/2ant-expret': did you mean"):
         run_grid([other, *cells], tmp_path / "runs", path, 1, heard.append, ("twin/2ant-expret",))
 
@@ -294,7 +299,7 @@ def test_every_device_that_has_measured_stands_in_the_table(tmp_path, monkeypatc
         monkeypatch.setattr(devices, name, value)
     path, heard = tmp_path / "devices.json", []
     devices.measure(path, heard.append)
-    here = json.loads(path.read_text())[device()]
+    (here,) = json.loads(path.read_text()).values()
     assert heard[0] == f"vgm2p: {1e3 * here['seconds']['vgm2p']:.3g} ms per update"
     assert set(here["seconds"]) == {"vgm2p", "bc", devices.ALONE}
     fast = here | {"seconds": {name: x / 1000 for name, x in here["seconds"].items()}}

@@ -16,7 +16,7 @@ from vgm2p.algorithms import CONTINUOUS
 from vgm2p.claims.efficiency import AGENTS, seconds, synthetic, trainer
 from vgm2p.claims.presets import PAPER
 from vgm2p.claims.words import Words
-from vgm2p.data.card import versions
+from vgm2p.data.card import machine, versions
 from vgm2p.data.store import read_json, write_json
 from vgm2p.runs import device
 
@@ -37,9 +37,8 @@ def measure(record: Path, tick: Callable[[str], Any]) -> None:
         updates = max(1, int(ROUND / once))
         found[name] = seconds(partial(go_on, updates), 1, rounds=3) / updates
         tick(f"{name}: {1e3 * found[name]:.3g} ms per update")
-    about = {"cores": os.cpu_count(), "versions": versions()}
     known = read_json(record) if record.exists() else {}
-    write_json(record, known | {device(): {"seconds": found, **about}})
+    write_json(record, known | {_here(): {"seconds": found, "versions": versions()}})
 
 
 def tables(record: Path) -> str:
@@ -59,7 +58,7 @@ def shown(found: dict[str, Any]) -> Words:
         f"Updates per second of {seeds} seeds at once, networks {PAPER.hidden}, {PAPER.batch} transitions of "
         f"{AGENTS} agents"
     )
-    return Words(caption, ("method", *(_named(name, it) for name, it in found.items())), rows)
+    return Words(caption, ("method", *found), rows)
 
 
 def _trainer(method, seeds):
@@ -72,6 +71,6 @@ def _rate(x) -> str:
     return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
-def _named(name, it) -> str:
-    """A device in words: of a processor, its cores and instructions."""
-    return f"{it['cores']} cores, {it['versions']['machine']}" if name.startswith("cpu") else name
+def _here() -> str:
+    """This device in words: of a processor, its cores and instructions, for JAX calls all of them "cpu"."""
+    return f"{os.cpu_count()} cores, {machine()}" if jax.default_backend() == "cpu" else device()
