@@ -49,7 +49,7 @@ class VGM2P:
     """Value-guidance MeanFlow policy. Fields marked (execution) may be changed after training."""
 
     values: Values = LinearAdvantage()
-    """Tells how much better than expected an action was; docs/results.md says what was tried."""
+    """Tells how much better than expected an action was; docs/findings.md says what was tried."""
     label: Literal["global", "local"] = "global"
     """One label for the team from A_tot ("global"), or one per agent from its own share ("local")."""
     threshold: float = 0.0
