@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy  # its parts load when they are first used
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
-from scipy.stats import t as student
 
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.data.dataset import Dataset, Replay, Whole
@@ -137,7 +137,7 @@ def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
     state, obs, legal = _shown(policy, replay, jnp.asarray(first))
     draws = [act(obs, legal, jax.random.fold_in(key, i)) for i in range(8)]
     values = scale * np.mean([ask(members, state, code).mean(1) for code in draws], 0)  # of each member
-    spread = student.ppf(0.975, fqe.members - 1) * values.std(ddof=1)  # of few members
+    spread = scipy.stats.t.ppf(0.975, fqe.members - 1) * values.std(ddof=1)  # of few members
 
     count = len(dataset.reward)
     rows = jnp.asarray(rng.choice(count, min(ROWS, count), replace=False))

@@ -8,9 +8,9 @@ their intervals resample seeds within each task (stratified bootstrap, percentil
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import bootstrap, trim_mean
 
 Scores = list[Float[ndarray, " seeds"]]  # one array per task
 DRAWS = 2000
@@ -28,7 +28,7 @@ def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tupl
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     method = "percentile" if len(values) < 4 else "BCa"
-    found = bootstrap((values,), np.mean, confidence_level=confidence, method=method, rng=0)
+    found = scipy.stats.bootstrap((values,), np.mean, confidence_level=confidence, method=method, rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
@@ -65,7 +65,7 @@ def normalise(scores: Float[ndarray, " k"], random: float, good: float) -> Float
 
 def interquartile_mean(scores: Scores) -> Float[ndarray, ""]:
     """Mean of the middle half of all seeds of all tasks; give it normalised scores."""
-    return trim_mean(np.concatenate(scores, axis=-1), 0.25, axis=-1)
+    return scipy.stats.trim_mean(np.concatenate(scores, axis=-1), 0.25, axis=-1)
 
 
 def profile(scores: Scores, thresholds: Float[ndarray, " k"]) -> Float[ndarray, " k"]:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Float, PRNGKeyArray
 from numpy import ndarray
 from safetensors.numpy import save_file
-from scipy.optimize import minimize
 
 from vgm2p.behaviour.ppo import Actor
 from vgm2p.data.store import read_json, read_tensors, replace_file
@@ -175,6 +175,8 @@ def fit_shares(
         return misfit + 0.01 * len(p) * (p**2).sum()
 
     nearest = -np.abs(mean - goal_mean) / goal_std
-    best = minimize(cost, nearest, method="Nelder-Mead", options={"maxiter": 40_000, "maxfev": 40_000})
+    best = scipy.optimize.minimize(
+        cost, nearest, method="Nelder-Mead", options={"maxiter": 40_000, "maxfev": 40_000}
+    )
     shares = np.round(share(best.x), 3)
     return shares / shares.sum()

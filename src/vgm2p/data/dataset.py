@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy  # its parts load when they are first used
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy import ndarray
-from scipy.signal import lfilter
-from scipy.stats import expectile
 
 from vgm2p.actions import Codec
 from vgm2p.errors import InputError
@@ -164,7 +163,7 @@ class Dataset:
         """
         if not 0 <= tau <= 1:
             raise InputError(f"selection {tau} must be an expectile, between 0 and 1; 0.5 is the mean")
-        level = expectile(self.returns, tau, weights=self.lengths)
+        level = scipy.stats.expectile(self.returns, tau, weights=self.lengths)
         reached = self.returns >= min(level, self.returns.max())  # rounding must not leave none
         return np.flatnonzero(reached)
 
@@ -361,6 +360,7 @@ def _rewards_to_go(reward, lengths, discount):
     to_go, first = np.empty(len(reward)), 0
     for length in lengths:
         piece = slice(first, first + length)
-        to_go[piece] = lfilter([1.0], [1.0, -discount], reward[piece][::-1].astype(np.float64))[::-1]
+        backwards = reward[piece][::-1].astype(np.float64)
+        to_go[piece] = scipy.signal.lfilter([1.0], [1.0, -discount], backwards)[::-1]
         first += length
     return to_go
