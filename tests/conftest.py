@@ -8,8 +8,9 @@ from pathlib import Path
 # The second flag does most, but jaxlib 0.11 no longer has it and would abort.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    if version("jaxlib").startswith("0.10.")
+    else "--xla_backend_optimization_level=0",
 )
 
 import pytest
