@@ -421,7 +421,7 @@ def test_the_sensitivity_table_reads_strengths_from_one_run(tmp_path):
         ]
     (tmp_path / "record.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     text = sensitivity.tables(tmp_path / "record.jsonl")
-    each = "1: 1.00, 2: 0.50, 5: 0.20, 12: 0.08, 30: 0.03"
+    each = "1: 1.00, 2: 0.50, 5: 0.20, 12: 0.08, 30: 0.03 (0.03 [0.03, 0.03])"
     assert f"| vgm2p | guidance | {each} | {each} | {each} | 0.03 [0.03, 0.03] |" in text
     assert "| mac_flow | alpha |  |  |  | not run |" in text
 

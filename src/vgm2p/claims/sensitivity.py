@@ -106,7 +106,10 @@ def _cell(sweep, name, value) -> Cell:
 
 
 def tables(record: Path) -> str:
-    """Markdown: the score at each value on each set, and worst over best; robots', then battles'."""
+    """Markdown: the score at each value on each set, and worst over best; robots', then battles'.
+
+    Worst over best stands behind each set whose every value has run, and of all sets in the last column.
+    """
     lines = read_record(record)
     return "\n\n".join(
         _table(where.capitalize(), sweeps, lines).markdown() for where, sweeps in SWEEPS.items()
@@ -119,12 +122,18 @@ def _table(caption, sweeps, lines) -> Words:
         (
             s.method,
             s.coefficient,
-            *(_told(_on(found, s, name)) for name in sets),
+            *(_of_set(s, _on(found, s, name)) for name in sets),
             ratio(sweep_scores(lines, s)),
         )
         for s in sweeps
     ]
     return Words(caption, ("method", "coefficient", *map(short, sets), "worst / best"), rows)
+
+
+def _of_set(sweep, scores) -> str:
+    if len(scores) < len(sweep.values):
+        return _told(scores)
+    return f"{_told(scores)} ({ratio([np.array(list(scores.values()))])})"
 
 
 def at_each(sweep: Sweep, sets: list[Float[ndarray, "values seeds"]]) -> str:
