@@ -1,4 +1,7 @@
-"""A picture of the head of a page: python docs/picture.py PAGE PICTURE; needs Debian's chromium."""
+"""A picture of the results page down to its first figures: python docs/picture.py PAGE PICTURE.
+
+Needs Debian's chromium.
+"""
 
 import shutil
 import sys
@@ -6,14 +9,18 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+WIDTH = 1280
+
 
 def main(page: Path, picture: Path) -> None:
     chromium = shutil.which("chromium") or sys.exit("install it: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 1320})
+        tab = browser.new_page(viewport={"width": WIDTH, "height": 1000})
         tab.goto(page.resolve().as_uri())
-        tab.screenshot(path=picture)
+        figures = tab.locator("#scores .figures").bounding_box()
+        head = {"x": 0, "y": 0, "width": WIDTH, "height": figures["y"] + figures["height"] + 16}
+        tab.screenshot(path=picture, clip=head, full_page=True)
         browser.close()
 
 

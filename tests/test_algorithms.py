@@ -17,6 +17,7 @@ from vgm2p.algorithms import (
     OM2P,
     TD3BC,
     VGM2P,
+    CategoricalCFG,
     CFGRLFlow,
     DiffusionBC,
     FilteredBC,
@@ -166,6 +167,23 @@ def test_a_quantile_sets_the_share_of_positive_labels():
     algorithm = VGM2P(quantile=0.2, warmup=0, **VALUED)
     _, _, _, metrics = trained(algorithm, additive(), 20)
     assert float(metrics["label/positive"][0]) == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", [VGM2P, FilteredBC, CategoricalCFG])
+def test_the_share_of_good_actions_is_told_as_it_is_and_not_as_the_warm_up_has_it(kind):
+    choices = 3 if kind is CategoricalCFG else None
+    data = matrix_dataset("matching", np.eye(3), 512, 0) if choices else additive()
+    _, _, _, metrics = trained(kind(threshold=1e9, warmup=100, **VALUED), data, 3, discrete=choices)
+    assert float(metrics["label/positive"][0]) == 0.0
+
+
+def test_rows_for_one_of_two_likelihoods_alone_are_refused():
+    with pytest.raises(
+        InputError, match=r"batch \d+ with null_share 0.999 leaves a likelihood without a row"
+    ):
+        trained(
+            CategoricalCFG(null_share=0.999, **VALUED), matrix_dataset("matching", np.eye(3), 512, 0), 1, 3
+        )
 
 
 def test_labels_are_shared_by_the_team_or_an_agents_own():

@@ -1,7 +1,9 @@
 """Claims: a grid runs what its record lacks and nothing else; tables add up what the record holds."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import fields, replace
 
 import jax
@@ -106,6 +108,20 @@ def test_a_record_without_data_at_hand_stands(grid, monkeypatch):
     cells, _, record = grid
     monkeypatch.setattr("vgm2p.tasks.Task.data_sha256", lambda task: None)
     assert on_record(cells, record) == cells
+
+
+def killed_if_narrow(root, cell):
+    if cell.name == "narrow":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_cell_that_is_killed_stops_no_other(grid, tmp_path, monkeypatch):
+    """As the kernel does where memory runs out."""
+    cells, runs, _ = grid
+    monkeypatch.setattr("vgm2p.claims.grid._run_cell", killed_if_narrow)
+    failures = run_grid(cells, runs, tmp_path / "record.jsonl", 1, lambda line: None)
+    assert ["narrow" in failure for failure in failures] == [True]
+    assert {line["name"] for line in read_record(tmp_path / "record.jsonl")} == {"wide"}
 
 
 def test_a_cell_that_fails_is_named_stops_no_other_and_loses_no_line(grid, tmp_path):

@@ -240,12 +240,6 @@ def test_a_missing_extra_is_named(trained):
     assert "Traceback" not in out.stderr
 
 
-def test_readme_names_commands_that_exist():
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    assert "make demo" in readme
-    assert "make test" in readme
-
-
 def test_tables_without_a_record_say_how_to_make_it(tmp_path, capsys):
     message = fails(["claims", "table", "--table-only", "--record", str(tmp_path / "no.jsonl")], capsys)
     assert "run the claim without --table-only" in message

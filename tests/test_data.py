@@ -172,6 +172,8 @@ def choices(**changed) -> Dataset:
         ({"action": np.zeros((2, 2, 1), np.float32)}, "'legal' is there"),
         ({"legal": np.ones((3, 3, 3), bool)}, "different numbers of agents: {'action': 2, 'legal': 3}"),
         ({"lengths": np.array([2, 0], np.int32)}, "episode 1 has 0 steps"),
+        ({"action": np.array([[0, 2], [2, 3]], np.int32)}, "choice 3 of agent 1 in row 1, 'legal' knows"),
+        ({"action": np.array([[0, -1], [2, 2]], np.int32)}, "choice -1 of agent 1 in row 0"),
     ],
 )
 def test_fields_that_do_not_fit_together_are_refused(changed, told):

@@ -10,6 +10,9 @@ import pytest
 from vgm2p.actions import Discrete
 from vgm2p.algorithms import BC, VGM2P, Fit
 from vgm2p.cli import main
+from vgm2p.cli.teams import Estimate
+from vgm2p.data import store
+from vgm2p.data.card import describe
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.store import read_json
 from vgm2p.errors import InputError
@@ -114,3 +117,13 @@ def test_the_command_prints_and_keeps_every_seed(hopper, tmp_path, capsys):
     kept = read_json(tmp_path / "estimate.json")["seeds"]
     assert set(kept) == {"0", "3"}
     assert kept["0"]["value"] != kept["3"]["value"]
+
+
+def test_data_that_were_made_anew_are_not_taken_for_those_it_learned_from(data_home, tmp_path):
+    data, folder = line(), data_home / "own/anew"
+    data = replace(data, card={"id": "own/anew", "agents": 2, **describe(data.returns, data.lengths)})
+    store.save(data, folder)
+    run(Experiment("own/anew", BC(fit=Fit(hidden=(8,))), 2, 8, (0,), 2), tmp_path)
+    store.save(replace(data, reward=data.reward + 1), folder)
+    with pytest.raises(InputError, match="own/anew have been made anew since"):
+        Estimate(tmp_path, updates=3).run()

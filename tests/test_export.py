@@ -15,7 +15,7 @@ from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
 import vgm2p.export as export_module
-from vgm2p.algorithms import ALGORITHMS, BC, CONTINUOUS, VGM2P, DiffusionBC, Fit, MeanFlowBC
+from vgm2p.algorithms import ALGORITHMS, BC, CONTINUOUS, TD3BC, VGM2P, DiffusionBC, Fit, MeanFlowBC
 from vgm2p.algorithms.vgm2p import encode
 from vgm2p.cli import main
 from vgm2p.data.store import read_json
@@ -173,15 +173,18 @@ def test_a_team_that_sees_the_state_is_given_all_of_it_where_agents_could_see_le
     assert controller(policy, card, 1, 0).inputs["obs"].shape == policy.view.mean.shape
 
 
-def test_stablehlo_is_what_its_own_parser_reads(hopper, tmp_path):
-    trained(hopper, BC(**TINY), tmp_path / "run", seeds=(0,))
+@pytest.mark.parametrize("algorithm", [BC, TD3BC])  # the second acts without noise, and takes it all the same
+def test_stablehlo_is_what_its_own_parser_reads(algorithm, hopper, tmp_path):
+    trained(hopper, algorithm(**TINY), tmp_path / "run", seeds=(0,))
     export(tmp_path / "run", tmp_path / "out", "stablehlo")
     with ir.Context() as context:
         stablehlo.register_dialect(context)
         module = stablehlo.deserialize_portable_artifact(
             context, (tmp_path / "out/agent_0.stablehlo").read_bytes()
         )
-    assert "func.func public @main" in str(module)
+        (main,) = (op for op in module.body.operations if op.attributes["sym_name"].value == "main")
+        taken = len(main.regions[0].blocks[0].arguments)
+    assert taken == len(read_json(tmp_path / "out/model.json")["agents"]["agent_0"]["inputs"]) == 2
 
 
 def test_agents_that_share_noise_take_the_teams(hopper):

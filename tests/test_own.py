@@ -16,7 +16,7 @@ from vgm2p.algorithms import BC, VGM2P, Fit
 from vgm2p.cli import main
 from vgm2p.data import store
 from vgm2p.data.writer import Writer
-from vgm2p.envs.pettingzoo import Layout, PettingZooVec, make
+from vgm2p.envs.pettingzoo import Layout, PettingZooVec, ends, make
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, load_policy, run, run_task
@@ -66,22 +66,23 @@ class Leavers(ParallelEnv):
     def action_space(self, agent):
         return spaces.Discrete(3, start=1) if agent == "a" else spaces.Discrete(2, start=5)
 
-    def _seen(self):
-        masks = {"a": np.array([1, 0, 1], np.int8), "b": np.array([1, 1], np.int8)}
-        return {n: {"observation": np.full(1, 0.5, np.float32), "action_mask": masks[n]} for n in self.agents}
+    def _seen(self, there):
+        """Those who ended in this step are shown once more, as PettingZoo's own environments do."""
+        masks = {"a": np.array([1, 0, 1], np.int8), "b": np.array([0, 1], np.int8)}
+        return {n: {"observation": np.full(1, 0.5, np.float32), "action_mask": masks[n]} for n in there}
 
     def reset(self, seed=None, options=None):
         self.agents, self.age = ["a", "b"], 0
-        return self._seen(), {name: {} for name in self.agents}
+        return self._seen(self.agents), {name: {} for name in self.agents}
 
     def step(self, actions):
-        assert set(actions) == set(self.agents)
+        assert set(actions) >= set(self.agents)
         assert actions["a"] in (1, 3)
         self.age += 1
         there, over = list(self.agents), {name: self.age == (3 if name == "a" else 2) for name in self.agents}
         self.agents = [name for name in there if not over[name]]
         rewards = {name: 1.0 if name == "a" else 3.0 for name in there}
-        return self._seen(), rewards, over, dict.fromkeys(there, False), {name: {} for name in there}
+        return self._seen(there), rewards, over, dict.fromkeys(there, False), {name: {} for name in there}
 
 
 def test_a_recording_is_what_the_environment_said(data_home):
@@ -120,14 +121,17 @@ def test_choices_masks_and_leaving_agents(data_home):
     for _ in range(2):
         wrapped.reset()
         while wrapped.agents:
-            wrapped.step({n: int(rng.choice([1, 3] if n == "a" else [5, 6])) for n in wrapped.agents})
+            wrapped.step({"a": int(rng.choice([1, 3])), "b": 6})  # b's even where it has left: not asked
     data = wrapped.close()
     assert data.terminated.all()
     assert data.lengths.tolist() == [3, 3]
     assert data.reward.tolist() == [2, 2, 1] * 2  # the mean over those who are there
-    assert data.legal[0].tolist() == [[True, False, True], [True, True, False]]
+    assert data.legal[0].tolist() == [[True, False, True], [False, True, False]]
     assert data.legal[2].tolist() == [[True, False, True], [True, False, False]]  # the one who left may wait
+    assert data.legal[3, 0].tolist() == [True, False, True]  # the last one's stays: a cut is valued by it
+    assert not data.obs[2, 1].any()
     assert set(np.unique(data.action[:, 0])) <= {0, 2}
+    assert data.action[:, 1].tolist() == [1, 1, 0] * 2
 
 
 KILLED = """
@@ -177,24 +181,50 @@ def test_a_killed_recording_goes_on_after_its_last_whole_episode(whole, torn, da
         vgm2p.record(make(SPREAD, {}), name)
 
 
-def test_an_interrupted_write_costs_that_episode_alone(data_home, monkeypatch):
-    env, write = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/interrupted"), Path.open
+@pytest.mark.parametrize("how", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_write_that_fails_costs_no_episode(how, data_home, monkeypatch):
+    kind = "cut" if how is KeyboardInterrupt else "full"
+    env, write = vgm2p.record(make(SPREAD, {"max_cycles": 3}), f"own/{kind}"), Path.open
     play(env, episodes=1)
 
-    def interrupted(path, *how, **named):
+    def interrupted(path, *args, **named):
         if path.name == "reward.raw":
-            raise KeyboardInterrupt
-        return write(path, *how, **named)
+            raise how
+        return write(path, *args, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises((KeyboardInterrupt, InputError), match=r"No space left|^$"):
             play(env, episodes=1, seed=1)
-    play(env, episodes=1, seed=2)
+    play(env, episodes=1, seed=2)  # writes that of seed 1 first
     data = env.close()
-    assert data.lengths.tolist() == [3, 3]
-    assert data.returns[0] == pytest.approx(recorded("own/one", episodes=1, max_cycles=3).returns[0])
+    again = vgm2p.record(make(SPREAD, {"max_cycles": 3}), f"own/not-{kind}")
+    for seed in range(3):
+        play(again, episodes=1, seed=seed)
+    assert data.lengths.tolist() == [3, 3, 3]
+    np.testing.assert_array_equal(data.state, again.close().state)
     assert env.close() is data
+
+
+def test_a_recording_of_nothing_may_be_closed_twice(data_home):
+    env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/nothing")
+    for _ in range(2):
+        with pytest.raises(InputError, match="no episode was finished"):
+            env.close()
+
+
+@pytest.mark.parametrize(
+    ("terminations", "truncations", "told"),
+    [
+        ({"a": True, "b": True}, {"a": False, "b": False}, (True, False)),
+        ({"a": True, "b": True}, {"a": True, "b": True}, (True, False)),  # ended at the limit: as imported
+        ({"a": True, "b": False}, {"a": False, "b": True}, (False, True)),
+        ({"a": True, "b": False}, {"a": False, "b": False}, (False, False)),
+    ],
+)
+def test_a_team_is_cut_if_one_of_its_last_agents_was(terminations, truncations, told):
+    left = [name for name in terminations if not (terminations[name] or truncations[name])]
+    assert ends(terminations, truncations, left) == told
 
 
 def test_two_recordings_of_one_name_at_once_are_refused(data_home):

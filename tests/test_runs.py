@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from vgm2p.algorithms import BC, VGM2P, CategoricalCFG, CFGRLFlow, Fit, MacFlow, MeanFlowBC
+from vgm2p.algorithms import BC, VGM2P, CategoricalCFG, CFGRLFlow, FilteredBC, Fit, MacFlow, MeanFlowBC
 from vgm2p.data.store import locked, read_json, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
@@ -184,6 +184,8 @@ def test_settings_that_can_train_nothing_are_refused_at_once(changes, told, expe
         ({"history": 2}, "history 2: these agents see the whole state"),
         ({"history": 2, "window": 2000}, "history 2: these agents see the whole state"),
         ({"algorithm": VGM2P(**TINY), "batch": 2}, "batch 2 leaves no row to one of the two flows"),
+        ({"algorithm": FilteredBC(value_rate=0.0, **TINY)}, r"value_rate 0\.0 must be above 0"),
+        ({"algorithm": FilteredBC(value_rate=5.0, **TINY)}, r"value_rate 5\.0 must be .* at most 1"),
     ],
 )
 def test_settings_that_mean_nothing_to_the_data_are_refused(changes, told, experiment, tmp_path):
@@ -197,6 +199,8 @@ def test_settings_that_mean_nothing_to_the_data_are_refused(changes, told, exper
         (VGM2P, "quantile", (0.0, 2.0)),
         (MeanFlow, "anchors", (-0.5, 1.5)),
         (Fit, "slow_rate", (0.0, 1.5)),
+        (Fit, "learning_rate", (0.0, -1.0)),
+        (Fit, "max_grad_norm", (0.0,)),
         (MacFlow, "flow_steps", (0,)),
         (CategoricalCFG, "null_share", (0.0, 1.5)),
         (LinearAdvantage, "slopes", (0,)),
@@ -271,8 +275,22 @@ def wait_for(path, child, seconds=120):
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_is_named(experiment, tmp_path):
     broken = replace(experiment, algorithm=BC(fit=Fit(hidden=(16,), learning_rate=1e38, max_grad_norm=1e38)))
-    with pytest.raises(NonFiniteError, match=r"loss/policy is (nan|inf|-inf) for seed 0 before update"):
+    with pytest.raises(NonFiniteError, match=r"loss/policy is (nan|inf|-inf) for seed 0 by update"):
         run(broken, tmp_path)
+
+
+def test_parameters_that_the_last_update_broke_are_neither_kept_nor_scored(experiment, tmp_path, monkeypatch):
+    """No metric sees them: each is taken before its update's step."""
+
+    def breaking(*state, **how):
+        states, metrics = advance(*state, **how)
+        return states._replace(target=jax.tree.map(lambda x: x * jnp.nan, states.target)), metrics
+
+    monkeypatch.setattr("vgm2p.runs.advance", breaking)
+    with pytest.raises(NonFiniteError, match=r"the largest parameter is nan for seed 0 by update 30"):
+        run(experiment, tmp_path)
+    assert not (tmp_path / "policy.safetensors").exists()
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_a_loaded_policy_acts_as_the_trained_one(experiment, tmp_path):
@@ -312,6 +330,16 @@ def test_a_policy_of_another_shape_is_refused(experiment, tmp_path):
     save_file({**tensors, name: np.zeros((3, 3), np.float32)}, path)
     with pytest.raises(InputError, match=r"policy of another shape"):
         load_policy(tmp_path)
+
+
+@pytest.mark.parametrize(("file", "name"), [("policy", "view.mean"), ("state", "seconds")])
+def test_a_file_without_one_of_its_arrays_is_refused_by_name(file, name, experiment, tmp_path):
+    run(experiment, tmp_path)
+    path = tmp_path / f"{file}.safetensors"
+    save_file({n: x for n, x in load_file(path).items() if n != name}, path)
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(InputError, match=f"{file}.safetensors lacks {name}"):
+        load_policy(tmp_path) if file == "policy" else run(experiment, tmp_path)
 
 
 def test_a_log_line_cut_by_a_kill_is_left_out(tmp_path):

@@ -1,6 +1,7 @@
 """Value losses at their known stationary points, mixing, and what global labels can and can't do."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,11 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from vgm2p.actions import Continuous, Discrete
+from vgm2p.algorithms import VGM2P
 from vgm2p.types import Spec, Transition
 from vgm2p.values import (
     LEARNERS,
+    Advantage,
     CentralAdvantage,
     LinearAdvantage,
     MixedIQL,
@@ -219,23 +222,21 @@ def test_a_central_advantage_sees_what_agents_do_together():
     assert np.corrcoef(learner.advantage(params, params, batch).team, earned)[0, 1] > 0.9
 
 
-def product_of_good_actions(behaviour, payoff):
-    """Marginals of the actions with A_tot >= 0, given a joint behaviour table: the w = 1 policy."""
-    good = behaviour * (payoff >= (behaviour * payoff).sum())
-    good = good / good.sum()
-    return np.outer(good.sum(1), good.sum(0))
+class Known:
+    """Values that are known: the advantages that stand where parameters would."""
+
+    def advantage(self, values, slow_values, batch):
+        return values
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_global_label_improves_any_additive_bandit(seed):
+def test_agents_that_clone_their_part_of_what_is_labelled_good_improve_any_additive_bandit(seed):
     rng = np.random.default_rng(seed)
     behaviour = np.outer(rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4)))
     payoff = rng.normal(size=(4, 1)) + rng.normal(size=(1, 4))
-    learned = product_of_good_actions(behaviour, payoff)
+    team = jnp.asarray(payoff - (behaviour * payoff).sum()).ravel()
+    batch = SimpleNamespace(outcome=jnp.zeros(16))
+    labels, _ = VGM2P(values=Known()).label_rows(Advantage(team, jnp.zeros((16, 2))), None, batch)
+    good = behaviour * np.asarray(labels)[:, 0].reshape(4, 4)
+    learned = np.outer(good.sum(1), good.sum(0)) / good.sum() ** 2
     assert (learned * payoff).sum() > (behaviour * payoff).sum()
-
-
-def test_no_product_of_marginals_solves_xor():
-    payoff = 1 - np.eye(2)
-    learned = product_of_good_actions(np.full((2, 2), 0.25), payoff)
-    assert (learned * payoff).sum() == pytest.approx(0.5)

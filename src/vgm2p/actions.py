@@ -25,6 +25,11 @@ class Continuous:
     regress: Literal["raw", "clipped"] = "raw"
     discrete: Literal[False] = False
 
+    @property
+    def border(self) -> float:
+        """The codes of what can be executed end at this size."""
+        return 1.0
+
     def encode(self, action: Float[Array, "*b a"]) -> Float[Array, "*b a"]:
         """The regression target of a logged action."""
         return action if self.regress == "raw" else jnp.clip(action, -1.0, 1.0)
@@ -51,6 +56,11 @@ class Discrete:
     dim: int
     size: float = 1.0
     discrete: Literal[True] = True
+
+    @property
+    def border(self) -> float:
+        """The codes of choices end at this size."""
+        return self.size
 
     def encode(self, action: Int[Array, "*b"]) -> Float[Array, "*b a"]:
         """The code of a choice."""

@@ -200,7 +200,8 @@ def onnx(made: Controller) -> tuple[bytes, Callable[..., np.ndarray]]:
 
 
 def _stablehlo(made):
-    exported = jax.export.export(jax.jit(made.act))(*made.inputs.values())
+    whole = jax.jit(made.act, keep_unused=True)  # model.json names every input, read or not
+    exported = jax.export.export(whole)(*made.inputs.values())
     return exported.mlir_module_serialized, exported.call
 
 

@@ -79,11 +79,12 @@ class Recording(BaseParallelWrapper):
         self._sights: list[Sight] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
+        self._terminated = False
         self._dataset: Dataset | None = None
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         """Start an episode; one that has not ended is kept as cut short."""
-        self._keep(terminated=False)
+        self._keep()
         observed, infos = self.env.reset(seed=seed, options=options)
         self.agents = self.env.agents
         self._sights = [self._layout.sight(self.env, observed, infos)]
@@ -99,26 +100,28 @@ class Recording(BaseParallelWrapper):
         self.agents = self.env.agents
         self._sights.append(self._layout.sight(self.env, told[0], told[4]))
         self._rewards.append(team_reward(told[1]))
-        terminated, truncated = ends(told[2], told[3], self.env.agents)
-        if terminated or truncated:
-            self._keep(terminated)
+        self._terminated, truncated = ends(told[2], told[3], self.env.agents)
+        if self._terminated or truncated:
+            self._keep()
         return told
 
     def close(self) -> Dataset:
         """Close the environment and make the dataset of what was recorded; returns it, and again if asked."""
         if self._dataset is not None:
             return self._dataset
-        self._keep(terminated=False)
+        self._keep()
         self.env.close()
         self._dataset = self._writer.finish()
         return self._dataset
 
-    def _keep(self, terminated):
-        """Write the episode so far, if it has a step."""
+    def _keep(self):
+        """Write the episode so far, if it has a step; it is forgotten only once it is written."""
         sights, actions, rewards = self._sights, self._actions, self._rewards
-        self._sights, self._actions, self._rewards = [], [], []
-        if not actions:
-            return
+        if actions:
+            self._write(sights, actions, rewards)
+        self._sights, self._actions, self._rewards, self._terminated = [], [], [], False
+
+    def _write(self, sights, actions, rewards):
         state, obs, legal = (None if x[0] is None else np.stack(x) for x in zip(*sights, strict=True))
         self._writer.add(
             Dataset(
@@ -126,7 +129,7 @@ class Recording(BaseParallelWrapper):
                 action=np.stack(actions),
                 reward=np.array(rewards, np.float32),
                 lengths=np.array([len(actions)], np.int32),
-                terminated=np.array([terminated]),
+                terminated=np.array([self._terminated]),
                 card=self._writer.card,
                 obs=obs,
                 legal=legal,

@@ -8,7 +8,7 @@
     policy.safetensors   the slow parameters and the view: what `load_policy` reads
     result.json          the last checkpoint's score with its interval, beside the data's own; no score
                          where the data name no environment
-    failure.json         why it stopped, if a metric was no longer a number
+    failure.json         why it stopped, if a metric or a parameter was no longer a number
     .lock                held by the process that trains there
 
 A run that was killed goes on from its last checkpoint and ends in the same bits.
@@ -51,7 +51,7 @@ from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy, check_execution
 from vgm2p.stats import interval, normalise
 from vgm2p.tasks import TASKS, Own, Task, task
-from vgm2p.train import NonFiniteError, advance, check_finite, init, seed_keys, seeds_together
+from vgm2p.train import NonFiniteError, advance, check_finite, extent, init, seed_keys, seeds_together
 from vgm2p.types import Episodes, Spec, check_sampling
 from vgm2p.view import Standardise, TeamView
 
@@ -167,7 +167,8 @@ def run(experiment: Experiment, folder: Path | str, watcher: Watcher | None = No
 
     Returns the content of `result.json`. Raises InputError if the folder holds another experiment that has
     come as far as a checkpoint, if another process trains there, or if the data's environment is shaped
-    unlike the data; NonFiniteError if a metric is not a number (the last good checkpoint stays).
+    unlike the data; NonFiniteError if a metric or a parameter is not a number (the last good checkpoint
+        stays).
     """
     folder, where, setup = Path(folder), task(experiment.task), prepare(experiment)
     if isinstance(where, Own):
@@ -222,6 +223,7 @@ def _train(experiment, setup, where, folder, watcher) -> float:
             or step == updates
             or time.monotonic() - saved > CHECKPOINT_SECONDS
         ):
+            _check({"the largest parameter": extent(states).tolist()}, step, experiment.seeds, folder)
             _checkpoint(folder, states, setup.view, spent())
             saved = time.monotonic()
 
@@ -239,7 +241,7 @@ def load_policy(folder: Path | str) -> Policy:
         told = ", ".join(sorted(missing))
         raise InputError(f"{folder} was made with another version of vgm2p: experiment.json lacks {told}")
     experiment, tensors = experiment_from(record), read_tensors(folder / "policy.safetensors")
-    mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors))
+    mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors, folder / "policy.safetensors"))
     sizes = (record["agents"], experiment.standardise, record["padding"], experiment.history)
     view = TeamView(mean, std, tuple(own), *sizes)
     spec = _spec(experiment, view, record["discrete"], record["action_dim"])
@@ -357,7 +359,7 @@ def _claim(folder, record):
 
 
 def _check(metrics, step, seeds, folder):
-    """Stop at a metric that is not a number; failure.json says so to whoever looks at the folder later."""
+    """Stop at what is not a number; failure.json says so to whoever looks at the folder later."""
     try:
         check_finite(metrics, step, seeds)
     except NonFiniteError as error:
@@ -373,7 +375,8 @@ def _restore(experiment, setup, folder, keys):
     else:
         skeleton = jax.eval_shape(lambda k: init(experiment.algorithm, setup.spec, k), keys)
         tensors = read_tensors(path)
-        states, seconds = _unflatten(skeleton, tensors, "state", path), float(tensors["seconds"])
+        states = _unflatten(skeleton, tensors, "state", path)
+        seconds = float(_of(tensors, ("seconds",), path)[0])
     step = int(states.step[0])
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         write_lines(folder / name, [line for line in read_lines(folder / name) if line["step"] <= step])
@@ -387,10 +390,16 @@ def _checkpoint(folder, states, view, seconds):
     replace_file(folder / "state.safetensors", lambda p: save_file(state, p))
 
 
-def _view_arrays(tensors):
+def _view_arrays(tensors, path):
     """A view's arrays, in the order of its fields."""
-    names = ("view.mean", "view.std", "view.own[0]", "view.own[1]")
-    return [tensors[name] for name in names if name in tensors]
+    own = tuple(name for name in ("view.own[0]", "view.own[1]") if name in tensors)
+    return _of(tensors, ("view.mean", "view.std", *own), path)
+
+
+def _of(tensors, names, path):
+    if missing := [name for name in names if name not in tensors]:
+        raise InputError(f"{path} lacks {', '.join(missing)}: put the right file back or train again")
+    return [tensors[name] for name in names]
 
 
 def _flatten(tree, prefix):
@@ -414,7 +423,8 @@ def _unflatten(skeleton, tensors, prefix, path):
 
 def _score(policy, where, count, step, folder, watcher):
     episodes = evaluate(policy, where, count)
-    line: dict[str, Any] = {"step": step, "returns": [e.returns.round(2).tolist() for e in episodes]}
+    returns = [[float(f"{x:.8g}") for x in e.returns] for e in episodes]  # the digits that mean something
+    line: dict[str, Any] = {"step": step, "returns": returns}
     if episodes[0].wins is not None:
         line["win_rate"] = [round(float(e.wins.mean()), 4) for e in episodes]
     _append(folder / "evaluations.jsonl", line)

@@ -5,6 +5,7 @@ Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Prec
 their intervals resample seeds within each task (stratified bootstrap, percentiles).
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -43,12 +44,14 @@ def mean_and_interval(values: Float[ndarray, " seeds"], digits: int = 0) -> str:
 
 
 def decimals(value: float) -> int:
-    """How many a return is told with: none, or two where it is small, as in battles (at most 2)."""
+    """How many a return is told with: none, two below a hundred (battles), three digits below 0.1."""
+    if 0 < abs(value) < 0.1:
+        return 2 - math.floor(math.log10(abs(value)))
     return 0 if abs(value) > 100 else 2
 
 
 def number(value: float) -> str:
-    """A return in words: "1234", "1.23"."""
+    """A return in words: "1234", "1.23", "0.00312"."""
     return f"{value:.{decimals(value)}f}"
 
 

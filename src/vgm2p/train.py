@@ -7,7 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.data.dataset import Replay
@@ -78,12 +78,19 @@ def advance(
     return jax.lax.map(lambda pair: one_seed(*pair), (states, keys))
 
 
+@jax.jit
+def extent(states: TrainState) -> Float[Array, " seeds"]:
+    """The largest of each seed's parameters, slow ones too, by size; no number if one of them is none."""
+    leaves = [jnp.abs(x).reshape(len(x), -1).max(1) for x in jax.tree.leaves((states.params, states.target))]
+    return jnp.stack(leaves).max(0)
+
+
 def check_finite(metrics: dict[str, list[float]], step: int, seeds: tuple[int, ...]) -> None:
-    """Raises NonFiniteError, naming the metric, if any seed's mean over the chunk is not a number."""
+    """Raises NonFiniteError, naming the metric, if any seed's mean over a chunk is not a number."""
     for name, values in metrics.items():
         for seed, value in zip(seeds, values, strict=True):
             if not jnp.isfinite(value):
                 raise NonFiniteError(
-                    f"{name} is {value} for seed {seed} before update {step}: "
+                    f"{name} is {value} for seed {seed} by update {step}: "
                     "lower the learning rate, or ask for less guidance; the last checkpoint is kept"
                 )

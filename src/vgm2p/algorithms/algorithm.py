@@ -79,6 +79,9 @@ class Fit:
     def __post_init__(self):
         if not 0.0 < self.slow_rate <= 1.0:
             raise InputError(f"slow_rate {self.slow_rate} must be above 0 (the slow policy acts), at most 1")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not getattr(self, name) > 0.0:
+                raise InputError(f"{name} {getattr(self, name)} must be above 0: nothing would be learned")
 
     def optimiser(self, updates: int | None) -> optax.GradientTransformation:
         """Adam, its rate falling to zero along a cosine over `updates` (constant if None).
@@ -185,7 +188,12 @@ def descend(
     state: TrainState,
     rates: tuple[float, ...],
 ) -> tuple[TrainState, Metrics]:
-    """One gradient step on `loss`; each field's slow copy then moves towards it by its rate."""
+    """One gradient step on `loss`; each field's slow copy then moves towards it by its rate.
+
+    InputError for a rate at which a slow copy would stay what it was, or overshoot.
+    """
+    if not all(0.0 < rate <= 1.0 for rate in rates):
+        raise InputError(f"value_rate {rates[0]} must be above 0 and at most 1: slow values follow by it")
     grads, metrics = jax.grad(loss, has_aux=True)(state.params)
     updates, opt = fit.optimiser(spec.updates).update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -75,10 +75,11 @@ class CategoricalCFG:
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
             advantage = self.values.advantage(params.values, state.target.values, batch)
-            good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
+            reached = stop_gradient(advantage.team) >= self.threshold
+            good = reached | (state.step < self.warmup)
             good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
             policy_loss = self.policy_loss(params.policy, batch, good, key)
-            metrics = metrics | {"label/positive": good.mean(), "loss/policy": policy_loss}
+            metrics = metrics | {"label/positive": reached.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))
@@ -89,6 +90,10 @@ class CategoricalCFG:
         """Negative log-likelihood: of any rows, unconditional, and of good ones, drawn anew."""
         rows = len(good) // self.pool
         null = round(self.null_share * rows)
+        if not 0 < null < rows:
+            raise InputError(
+                f"batch {rows} with null_share {self.null_share} leaves a likelihood without a row"
+            )
         anything = jax.tree.map(lambda x: x[:null], batch)
         drawn = redraw(batch, pick(good, rows - null, key, batch.acting))
         losses = (

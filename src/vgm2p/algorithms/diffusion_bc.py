@@ -35,7 +35,7 @@ class DiffusionBC:
     fresh: float = 1.0
     """(execution) Fresh noise in each step: 1 is DDPM's, 0 none (DDIM)."""
     reach: float = 4.0
-    """Denoised actions are clipped to this size; logged ones reach about 3.3."""
+    """Denoised actions are clipped to this size, or to that of larger codes; logged ones reach about 3.3."""
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""
     noise: float = 0.5
@@ -85,21 +85,22 @@ class DiffusionBC:
         """Every agent's action from its own observation: `steps` network passes."""
         chances = _one_each(chance, self.steps + 1)
         times = jnp.round(jnp.linspace(self.levels, 0, self.steps + 1)) / self.levels
+        reach = max(self.reach, spec.actions.border)
 
         def denoise(z, step):
             chance, time, later = step
             fresh = latent(spec, obs, chance, self.noise * self.fresh)
-            return self._denoise(params.policy, z, time, later, obs, fresh), None
+            return self._denoise(params.policy, z, time, later, obs, fresh, reach), None
 
         steps = (chances[1:], times[:-1], times[1:])
         z, _ = jax.lax.scan(denoise, latent(spec, obs, chances[0], self.noise), steps)
         return spec.actions.decode(z, legal)
 
-    def _denoise(self, policy, z, time, later, obs, fresh):
+    def _denoise(self, policy, z, time, later, obs, fresh, reach):
         """From one noise level to a lower one."""
         kept, more = abar(time), abar(later)
         noise = _predict(policy, z, jnp.full(z.shape[:-1], time), obs)
-        x = jnp.clip((z - jnp.sqrt(1 - kept) * noise) / jnp.sqrt(kept), -self.reach, self.reach)
+        x = jnp.clip((z - jnp.sqrt(1 - kept) * noise) / jnp.sqrt(kept), -reach, reach)
         noise = (z - jnp.sqrt(kept) * x) / jnp.sqrt(1 - kept)
         sigma = jnp.sqrt((1 - more) / (1 - kept) * (1 - kept / more))
         direction = jnp.sqrt(jnp.maximum(1 - more - jnp.square(self.fresh * sigma), 0.0))

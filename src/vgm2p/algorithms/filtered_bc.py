@@ -82,13 +82,14 @@ class FilteredBC:
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
             advantage = self.values.advantage(params.values, state.target.values, batch)
-            good = (stop_gradient(advantage.team) >= self.threshold) | (state.step < self.warmup)
+            reached = stop_gradient(advantage.team) >= self.threshold
+            good = reached | (state.step < self.warmup)
             good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
             rows = len(good) // self.pool
             index = pick(good, rows, pick_key, None if self.shared_noise else batch.acting)
             drawn = redraw(batch, index)
             policy_loss = clone_loss(self.flow, params.policy, state.target.policy, drawn, flow_key)
-            metrics = metrics | {"label/positive": good.mean(), "loss/policy": policy_loss}
+            metrics = metrics | {"label/positive": reached.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics
 
         return descend(spec, self.fit, loss, state, (self.value_rate, self.fit.slow_rate))

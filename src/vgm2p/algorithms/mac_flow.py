@@ -120,7 +120,8 @@ class MacFlow:
         """Near the behaviour's flow from the same noise, and up the critics."""
         flow, obs = stop_gradient(params.policy.flow), batch.obs
         field = lambda z, t, r: flow(z, t, r, obs, unconditional(obs), batch.legal)  # noqa: E731
-        teacher = jnp.clip(FLOW_MATCHING.sample(field, noise, self.flow_steps), -1.0, 1.0)
+        border = spec.actions.border
+        teacher = jnp.clip(FLOW_MATCHING.sample(field, noise, self.flow_steps), -border, border)
         action = params.policy.act(obs, noise)
         distil = mean(jnp.square(action - stop_gradient(teacher)).mean(-1), batch.acting)
         gain = climb(spec, params.values, batch, action)

@@ -4,12 +4,13 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Collection
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from vgm2p.data.store import read_json, read_lines, write_json, write_lines
 from vgm2p.errors import unknown
@@ -47,11 +48,12 @@ def run_grid(
     tick: Callable[[str], Any],
     tasks: Collection[str] = (),
 ) -> list[str]:
-    """Train and score every cell, `jobs` at a time on one core each; finished ones go on record at once.
+    """Train and score every cell, `jobs` at a time; finished ones go on record at once.
 
-    A cell that stands there, or in another record beside it, with the settings and data that it has now is
-    not run again, whether or not its folder is there. `tick` hears of each cell. One that fails does not stop
-    the others; returns the failures. `tasks`: of these alone, if any are named.
+    Each has a process of its own and trains on one core. A cell that stands on record, or in another record
+    beside it, with the settings and data that it has now is not run again, whether or not its folder is
+    there. `tick` hears of each cell. One that fails, or is killed, does not stop the others; returns the
+    failures. `tasks`: of these alone, if any are named.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if ONE_THREAD not in flags:
@@ -59,11 +61,11 @@ def run_grid(
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a device
     asked = of_tasks(cells, tasks)
     _borrow(asked, cells, record)
-    spawn, failures, known = multiprocessing.get_context("spawn"), [], on_record(asked, record)
+    failures, known = [], on_record(asked, record)
     for cell in known:
         tick(f"{cell.experiment.task} {cell.name}: on record")
-    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        waiting = {pool.submit(_run_cell, root, cell): cell for cell in asked if cell not in known}
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(_in_a_process, root, cell): cell for cell in asked if cell not in known}
         try:
             for future in as_completed(waiting):
                 cell, error = waiting[future], future.exception()
@@ -134,14 +136,21 @@ def _key(cell) -> tuple[str, str]:
 def _put(lines, cells, record):
     """Put a cell's lines into the record, in the grid's order, in place of those that it had there."""
     place = {_key(cell): i for i, cell in enumerate(cells)}
-    kept = by_cell(read_record(record)) | by_cell(lines)
-    ordered = sorted(kept, key=lambda key: place.get(key, len(place)))
-    write_lines(record, [line for key in ordered for line in kept[key]])
+    with FileLock(record.with_suffix(".lock")):  # another grid may write other cells of it
+        kept = by_cell(read_record(record)) | by_cell(lines)
+        ordered = sorted(kept, key=lambda key: place.get(key, len(place)))
+        write_lines(record, [line for key in ordered for line in kept[key]])
 
 
 def label(options: Options) -> str:
     """Execution options as they stand in a record: "noise=0.0"."""
     return ",".join(f"{name}={value}" for name, value in options)
+
+
+def _in_a_process(root, cell) -> str:
+    """Run a cell in a new process, which takes its memory with it and nobody else if it is killed."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_run_cell, root, cell).result()
 
 
 def _run_cell(root, cell) -> str:

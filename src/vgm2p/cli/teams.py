@@ -14,7 +14,7 @@ from vgm2p.cli.data import make_data
 from vgm2p.cli.screen import interval_text, out, progress_bar, returns_text, score_text
 from vgm2p.command import command
 from vgm2p.data.card import versions
-from vgm2p.data.store import home, read_lines, write_json
+from vgm2p.data.store import home, read_json, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, Watcher, algorithm_name, device, load_policy, run, run_task
@@ -257,6 +257,12 @@ class Estimate:
         policy = policy if self.noise is None else policy.with_options(noise=self.noise)
         fqe = FQE(self.updates, discount=self.discount)
         dataset = run_task(self.run_folder).load_data()
+        trained = read_json(self.run_folder / "experiment.json")["data_sha256"]
+        if dataset.card["sha256"] != trained:
+            raise InputError(
+                f"the data {dataset.id} have been made anew since {self.run_folder} learned from them (their "
+                f"sha256 is {dataset.card['sha256']}, not {trained}): bring those back, or train again"
+            )
         found = estimate(policy, dataset, fqe)
         table = Table("training seed", "value", "95 % interval", "data", "advantage", "log-likelihood")
         for seed, told in zip(policy.seeds, found, strict=True):

@@ -81,10 +81,21 @@ class Dataset:
                 f"{'missing' if self.legal is None else 'there'}: choices [transitions, n] need it, numbers "
                 "[transitions, n, a] can't have it"
             )
+        if self.legal is not None:
+            self._check_choices(self.legal.shape[-1])
         there = {"action": self.action, "obs": self.obs, "legal": self.legal}
         agents = {name: x.shape[1] for name, x in there.items() if x is not None}
         if len(set(agents.values())) > 1:
             raise InputError(f"{self.id}: fields are of different numbers of agents: {agents}")
+
+    def _check_choices(self, known):
+        if self.action.min(initial=0) >= 0 and self.action.max(initial=0) < known:
+            return
+        row, agent = np.argwhere((self.action < 0) | (self.action >= known))[0]
+        raise InputError(
+            f"{self.id}: field 'action' holds choice {self.action[row, agent]} of agent {agent} in row "
+            f"{row}, 'legal' knows the choices 0 to {known - 1}: count from 0, give 'legal' a column for each"
+        )
 
     @property
     def id(self) -> str:
@@ -226,13 +237,15 @@ class Habit(NamedTuple):
 
     @staticmethod
     def of(data: Dataset, episodes: Int[ndarray, " e"], codec: Codec, steps: int) -> "Habit":
-        """Of the first `steps` of every such episode."""
+        """Of the first `steps` of every such episode; shorter ones are padded, so that one shape compiles."""
         lengths = data.lengths[episodes]
         seen, first = np.minimum(lengths, steps), data.first[episodes]
         total = np.zeros((len(lengths), data.action.shape[1], codec.dim))
+        taken = np.zeros((steps, *data.action.shape[1:]), data.action.dtype)
         for i in range(len(lengths) if steps else 0):
-            taken = data.action[first[i] : first[i] + seen[i]]
-            total[i] = np.asarray(codec.encode(jnp.asarray(taken))).sum(0, dtype=np.float64)
+            taken[: seen[i]] = data.action[first[i] : first[i] + seen[i]]
+            coded = np.asarray(codec.encode(jnp.asarray(taken)))
+            total[i] = coded[: seen[i]].sum(0, dtype=np.float64)
         average, weight = total / np.maximum(seen, 1)[:, None, None], lengths / lengths.sum()
         mean = np.einsum("e,ena->na", weight, average)
         std = np.sqrt(np.einsum("e,ena->na", weight, np.square(average - mean)))

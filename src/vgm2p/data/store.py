@@ -50,7 +50,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -68,12 +68,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _unwritten(path, error) -> InputError:
+def unwritten(path: Path, error: Exception) -> InputError:
+    """What to raise where `path` can't be written: why not, and what to do."""
     reason = getattr(error, "strerror", None) or str(error)
     return InputError(
         f"can't write {path}: {reason}. Free some space, mend the permissions, or choose another folder "
@@ -93,7 +94,7 @@ def locked(path: Path, told: str) -> FileLock:
     except Timeout as error:
         raise InputError(told) from error
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
     return lock
 
 

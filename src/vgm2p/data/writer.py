@@ -21,6 +21,7 @@ from vgm2p.data.store import (
     read_lines,
     replace_file,
     sha256,
+    unwritten,
     write_json,
     write_lines,
 )
@@ -56,16 +57,16 @@ class Writer:
         self._episodes: list[dict] = read_lines(self._journal)
         write_lines(self._journal, self._episodes)  # without a line that a kill cut
         self._told = self._journal.stat().st_size
+        self.transitions = sum(line["length"] for line in self._episodes)  # that are written
         if self._episodes:
             self._cut()
 
-    @property
-    def transitions(self) -> int:
-        """How many are written."""
-        return sum(line["length"] for line in self._episodes)
-
     def add(self, episodes: Dataset) -> None:
-        """Append episodes, whole or not at all. InputError if their fields are shaped unlike the first's."""
+        """Append episodes, whole or not at all.
+
+        InputError if their fields are shaped unlike the first's, or if they can't be written (a full disk);
+        the same may be added again.
+        """
         parts = {name: getattr(episodes, name) for name in PER_STEP}
         parts = {name: np.ascontiguousarray(x) for name, x in parts.items() if x is not None}
         layout = {name: [x.dtype.str[1:], *x.shape[1:]] for name, x in parts.items()}
@@ -73,20 +74,19 @@ class Writer:
             write_json(self._layout, layout)
         elif layout != (first := read_json(self._layout)):
             raise InputError(f"{self.folder}: an episode is laid out as {layout}, the first was as {first}")
-        self._cut()
-        for name, x in parts.items():
-            with self._raw(name).open("ab") as file:
-                file.write(x.tobytes())
         lines = [
             {"length": int(length), "terminated": bool(ended), "return": float(earned)}
             for length, ended, earned in zip(
                 episodes.lengths, episodes.terminated, episodes.returns, strict=True
             )
         ]
-        with self._journal.open("a") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
+        try:
+            self._append(parts, lines)
+        except OSError as error:
+            raise unwritten(self._parts, error) from error
         self._told = self._journal.stat().st_size
         self._episodes += lines
+        self.transitions += sum(line["length"] for line in lines)
 
     def finish(self) -> Dataset:
         """Make `data.safetensors` and `card.json` of what was added. InputError if that is nothing."""
@@ -109,9 +109,18 @@ class Writer:
         with suppress(OSError):  # not empty
             self.folder.rmdir()
 
+    def _append(self, parts, lines):
+        """The arrays first: only what the journal tells of counts."""
+        self._cut()
+        for name, x in parts.items():
+            with self._raw(name).open("ab") as file:
+                file.write(x.tobytes())
+        with self._journal.open("a") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+
     def _release(self):
         self._lock.release()
-        shutil.rmtree(self._parts)
+        shutil.rmtree(self._parts, ignore_errors=True)  # already gone where it is dropped a second time
 
     def _compose(self, path):
         """A safetensors file: the length of a JSON header, the header, and the arrays one after another."""

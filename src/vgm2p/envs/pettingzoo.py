@@ -82,8 +82,11 @@ class Layout(NamedTuple):
     def sight(self, env: ParallelEnv, observed: dict[str, Any], infos: dict[str, Any]) -> Sight:
         """What the team sees: (state, obs [n, o], legal [n, choices]); absent agents see zeros and may wait.
 
-        The state is the environment's own, or else all observations side by side.
+        An agent that ended in this step is observed once more and is absent all the same, unless the whole
+        team ended: what all saw then is what a cut episode is valued by. The state is the environment's own,
+        or else all observations side by side.
         """
+        observed = {name: seen for name, seen in observed.items() if name in env.agents or not env.agents}
         obs = np.zeros((len(self.agents), self.obs_dim), np.float32)
         for i, (name, space) in enumerate(zip(self.agents, self.obs, strict=True)):
             if name in observed:
@@ -109,10 +112,11 @@ class Layout(NamedTuple):
     def coded(self, env: ParallelEnv, actions: dict[str, Any]) -> ndarray:
         """A step's actions as a dataset keeps them: choices [n], or [n, a], ranges mapped to [-1, 1].
 
-        InputError if an agent that is there has none.
+        Those of absent agents are as if they had given none. InputError if an agent that is there has none.
         """
         if missing := [name for name in env.agents if name not in actions]:
             raise InputError(f"step() was given no action for {', '.join(missing)}")
+        actions = {name: actions[name] for name in env.agents}
         if self.discrete:
             starts = [int(env.action_space(name).start) for name in self.agents]
             chosen = [
@@ -149,9 +153,12 @@ def team_reward(rewards: dict[str, float]) -> float:
 
 
 def ends(terminations: dict[str, bool], truncations: dict[str, bool], agents: list[str]) -> tuple[bool, bool]:
-    """(terminated, truncated) of the team: over when nobody is left, cut if any of the last were cut."""
+    """(terminated, truncated) of the team: over when nobody is left, cut if any of the last were cut.
+
+    An agent whose flags are both up has ended, as in logs that are imported.
+    """
     over = all(terminations[name] or truncations[name] for name in agents)
-    cut = any(truncations.values())
+    cut = any(flag and not terminations[name] for name, flag in truncations.items())
     return over and not cut, over and cut
 
 

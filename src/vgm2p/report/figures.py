@@ -90,10 +90,10 @@ def profiles(scores: dict[str, Scores]) -> str:
 
 
 def histogram(values: Float[ndarray, " k"], label: str) -> str:
-    """How often values occur; a bar for each if they are a few whole numbers."""
+    """How often values occur; a bar for each whole number if they span a few."""
     figure, axes = _axes()
-    few = np.unique(values) if values.dtype.kind in "iu" else np.arange(100)
-    edges = np.append(few, few[-1] + 1) - 0.5 if len(few) <= 40 else 40
+    few = values.dtype.kind in "iu" and np.ptp(values) < 40
+    edges = np.arange(values.min(), values.max() + 2) - 0.5 if few else 40
     axes.hist(values, bins=edges, color=HUES[0])
     axes.set(xlabel=label, ylabel="how often")
     return _svg(figure)
