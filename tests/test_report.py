@@ -204,6 +204,19 @@ def test_a_report_of_nothing_says_what_is_missing(tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize(("values", "bars"), [([10, 1000], 40), ([3, 4, 4, 6], 4)])
+def test_a_histograms_bars_stand_where_its_values_are(values, bars, monkeypatch):
+    """Two far numbers are not one bar from the first to the second."""
+    drawn = []
+    monkeypatch.setattr(figures, "_svg", lambda figure: drawn.append(figure.axes[0].patches) or "")
+    figures.histogram(np.array(values), "length")
+    (patches,) = drawn
+    assert len(patches) == bars
+    for value in values:
+        (bar,) = (p for p in patches if p.get_x() <= value <= p.get_x() + p.get_width() and p.get_height())
+        assert bar.get_height() == values.count(value)
+
+
 def test_methods_are_told_apart_without_colour():
     samples = [re.sub("#[0-9a-f]{6}|currentColor", "", figures.sample(name)) for name in figures.STYLES]
     assert len(set(samples)) == len(samples)

@@ -38,8 +38,9 @@ STRENGTHS: tuple[Options, ...] = tuple((("guidance", w),) for w in (1.25, 1.5, 2
 TEN_JUMPS: Options = (("steps", 10),)
 SCALE = (
     "Interquartile mean of (return - random) / (90th percentile of the data's returns - random), "
-    "with 95 % intervals over seeds drawn again within each set; P: how likely a seed of VGM²P beats one of "
-    "the method's, over the sets that both have run"
+    "with 95 % bootstrap intervals, seeds drawn again within each set (of three seeds they cover less, "
+    "about 85 % if scores are normal); P: how likely a seed of VGM²P beats one of the method's, over sets "
+    "that both have run"
 )
 SUITED = (
     "The same over all twelve at each scale of execution noise; P: how likely a seed of VGM²P beats one of "
