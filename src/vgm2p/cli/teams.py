@@ -76,7 +76,9 @@ def train(experiment, folder: Path) -> None:
     """Run an experiment with a bar, print its score and draw its picture."""
     from vgm2p.picture import draw_run
 
-    returns = task(experiment.task).load_data().returns  # missing data are told before a bar is drawn
+    where = task(experiment.task)
+    if where.data_sha256() is None:
+        where.load_data()  # tells how to get them, before a bar is drawn
     if experiment.updates <= (warmup := getattr(experiment.algorithm, "warmup", 0)):
         out.print(
             f"warning: in the first {warmup} updates every action counts as good; these do no more than clone"
@@ -106,7 +108,8 @@ def train(experiment, folder: Path) -> None:
         return
     _tell_the_score(result, title)
     try:
-        draw_run(title, read_lines(folder / "evaluations.jsonl"), returns, folder / "picture.png")
+        curve, returns = read_lines(folder / "evaluations.jsonl"), where.load_data().returns
+        draw_run(title, curve, returns, folder / "picture.png")
         out.print(f"picture: {folder / 'picture.png'}")
     except InputError as missing:  # the score stands without one
         out.print(f"no picture: {missing}", markup=False)
