@@ -206,6 +206,21 @@ def test_a_write_that_fails_costs_no_episode(how, data_home, monkeypatch):
     assert env.close() is data
 
 
+def test_an_episode_that_no_dataset_can_hold_stops_none_after_it(data_home):
+    env = Leavers()
+    wrapped = vgm2p.record(env, "own/nan")
+    for number in (np.nan, 1.0):
+        env.state = lambda number=number: np.full(2, number, np.float32)
+        wrapped.reset()
+        wrapped.step({"a": 1, "b": 6})
+        wrapped.step({"a": 1, "b": 6})
+        if np.isnan(number):
+            with pytest.raises(InputError, match="field 'state' holds"):
+                wrapped.step({"a": 1})
+    wrapped.step({"a": 1})
+    assert wrapped.close().lengths.tolist() == [3]
+
+
 def test_a_recording_of_nothing_may_be_closed_twice(data_home):
     env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/nothing")
     for _ in range(2):

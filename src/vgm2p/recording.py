@@ -115,10 +115,19 @@ class Recording(BaseParallelWrapper):
         return self._dataset
 
     def _keep(self):
-        """Write the episode so far, if it has a step; it is forgotten only once it is written."""
-        sights, actions, rewards = self._sights, self._actions, self._rewards
-        if actions:
-            self._write(sights, actions, rewards)
+        """Write the episode so far, if it has a step. Where the disk refuses it, it is kept for another try;
+        one that no dataset can hold is forgotten, so that it does not stop those after it.
+        """
+        try:
+            if self._actions:
+                self._write(self._sights, self._actions, self._rewards)
+        except InputError as error:
+            if not isinstance(error, store.UnwrittenError):
+                self._forget()
+            raise
+        self._forget()
+
+    def _forget(self):
         self._sights, self._actions, self._rewards, self._terminated = [], [], [], False
 
     def _write(self, sights, actions, rewards):

@@ -73,10 +73,14 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def unwritten(path: Path, error: Exception) -> InputError:
+class UnwrittenError(InputError):
+    """The disk is at fault and not what was to be written: it may be tried again."""
+
+
+def unwritten(path: Path, error: Exception) -> UnwrittenError:
     """What to raise where `path` can't be written: why not, and what to do."""
     reason = getattr(error, "strerror", None) or str(error)
-    return InputError(
+    return UnwrittenError(
         f"can't write {path}: {reason}. Free some space, mend the permissions, or choose another folder "
         "(data: $VGM2P_DATA; runs: --out)"
     )

@@ -64,8 +64,8 @@ class Writer:
     def add(self, episodes: Dataset) -> None:
         """Append episodes, whole or not at all.
 
-        InputError if their fields are shaped unlike the first's, or if they can't be written (a full disk);
-        the same may be added again.
+        InputError if their fields are shaped unlike the first's; UnwrittenError where the disk refuses them,
+        and the same may be added again.
         """
         parts = {name: getattr(episodes, name) for name in PER_STEP}
         parts = {name: np.ascontiguousarray(x) for name, x in parts.items() if x is not None}
