@@ -19,6 +19,7 @@ from vgm2p.behaviour import twin
 from vgm2p.tasks import task
 
 SMALL = 4_000
+slow = lambda *values: pytest.param(*values, marks=pytest.mark.slow)  # noqa: E731
 
 
 @pytest.fixture(scope="session", autouse=True)

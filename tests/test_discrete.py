@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import slow
 
 from vgm2p.actions import Continuous, Discrete
-from vgm2p.algorithms import ALGORITHMS, BC, CategoricalCFG, Fit, OmigaPolicy
+from vgm2p.algorithms import ALGORITHMS, BC, TD3BC, VGM2P, CategoricalCFG, Fit, MacFlow, OmigaPolicy
 from vgm2p.algorithms.algorithm import PolicyParams, ValuePolicyParams, pick
 from vgm2p.algorithms.bc import log_probability
 from vgm2p.data.dataset import Dataset
@@ -78,9 +79,11 @@ def test_a_batch_tells_which_agents_had_a_choice_and_logged_choices_are_legal(sk
     assert batch.next_legal.shape == batch.legal.shape
 
 
-@pytest.mark.parametrize(
-    "algorithm", [a for a in SMALL if not isinstance(a, OmigaPolicy)], ids=lambda a: type(a).__name__
-)
+OFTEN = (VGM2P, MacFlow, TD3BC)  # the others are slow tests
+ALIKE = [a if isinstance(a, OFTEN) else slow(a) for a in SMALL if not isinstance(a, OmigaPolicy)]
+
+
+@pytest.mark.parametrize("algorithm", ALIKE, ids=lambda a: type(a).__name__)
 def test_what_the_dead_observe_teaches_no_policy_anything(algorithm, skirmish):
     """OMIGA aside: which of its two critics is the lower hangs on all agents' values, the dead ones' too."""
     spec, _, batch = setup(algorithm, skirmish)

@@ -102,6 +102,7 @@ def run_page(page: Path) -> None:
                 main(command[1:])
 
 
+@pytest.mark.slow
 def test_the_guide_to_data_runs(tmp_path, monkeypatch, data_home):
     monkeypatch.chdir(tmp_path)
     run_page(ROOT / "docs/data.md")

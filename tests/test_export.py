@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import slow
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
@@ -28,7 +29,6 @@ from vgm2p.train import seed_keys
 from vgm2p.types import Sight
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-slow = lambda *values: pytest.param(*values, marks=pytest.mark.slow)  # noqa: E731
 TINY = {"fit": Fit(hidden=(16,))}
 
 

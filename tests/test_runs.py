@@ -69,6 +69,7 @@ def test_chunk_size_changes_no_bit(setup):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_the_seeds_beside_it(hopper, tmp_path, monkeypatch):
     """As a user's compiler has it: the quick one of these tests makes another program for a seed alone."""
     monkeypatch.delenv("XLA_FLAGS")
@@ -242,6 +243,7 @@ runs.run(e, Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_ends_in_the_same_bits(hopper, tmp_path):
     """Two kills, wherever they fall, against a run that nothing disturbed."""
     command = lambda name: [sys.executable, "-c", CHILD, hopper, str(tmp_path / name)]  # noqa: E731

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import slow
 
 from vgm2p.actions import Discrete
 from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, Fit
@@ -117,7 +118,7 @@ def test_an_unknown_scenario_names_the_nearest():
         SmaxVec("2s3y", 1)
 
 
-@pytest.mark.parametrize("scenario", ["smacv2_5_units", "3s5z_vs_3s6z"])
+@pytest.mark.parametrize("scenario", ["smacv2_5_units", slow("3s5z_vs_3s6z")])
 def test_mixed_units_and_uneven_sides_are_played(scenario):
     env = SmaxVec(scenario, 2)
     episodes = play(env, at_random(np.random.default_rng(0)), 0)
@@ -150,7 +151,7 @@ def test_a_picture_shows_both_sides(battle):
     assert {ALLY, ENEMY} <= set(map(tuple, frame.reshape(-1, 3)))
 
 
-@pytest.mark.parametrize("name", ["smax/3m-good", "smax/smacv2_5_units-replay"])
+@pytest.mark.parametrize("name", ["smax/3m-good", slow("smax/smacv2_5_units-replay")])
 def test_random_legal_choices_return_what_the_task_says(name):
     where, copies = task(name), 64
     returns = play(where.make_env(copies), at_random(np.random.default_rng(1)), 77).returns
@@ -185,7 +186,7 @@ def test_a_mixed_log_is_half_the_policys_and_half_the_scripts(data_home, marines
     assert data.card["tiers"] == ["medium", "script"]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", ["vgm2p", *(slow(name) for name in ALGORITHMS if name != "vgm2p")])
 def test_every_algorithm_trains_and_never_sends_an_illegal_choice(name, marines, tmp_path):
     """An illegal choice would end the evaluation with an error."""
     kind = ALGORITHMS[name]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import slow
 from scipy.optimize import minimize_scalar
 
 from vgm2p.actions import Continuous, Discrete
@@ -190,7 +191,11 @@ def test_no_slope_counts_what_could_not_be_chosen():
     assert (np.abs((code - mean)[legal]) > 0.1).all()
 
 
-@pytest.mark.parametrize("learner", [LinearAdvantage(hidden=(64, 64)), CentralAdvantage(hidden=(64, 64))])
+@pytest.mark.parametrize(
+    "learner",
+    [LinearAdvantage(hidden=(64, 64)), slow(CentralAdvantage(hidden=(64, 64)))],
+    ids=lambda x: type(x).__name__,
+)
 def test_an_action_is_judged_by_what_it_earns_and_not_by_whose_it_is(learner):
     """Two teams in one log: the one that acts high earns more, but any team earns more by acting lower.
 

@@ -65,11 +65,11 @@ def test_windows_have_one_shape_and_draw_no_padding():
 def test_every_transition_comes_in_the_end_and_counts_alike():
     data, sampling = uneven(), Sampling()
     made, seen = Window(data, *everything(data, sampling), 60), np.zeros(len(data.reward))
-    for turn in range(400):
+    for turn in range(150):
         held = made.replay(turn)
         rows = np.asarray(held.action[: held.size, 0, 0]) / 2
         seen[rows.astype(int)] += 1 / len(rows)
-    expected = 400 / len(data.reward)
+    expected = 150 / len(data.reward)
     assert seen.min() > 0.5 * expected
     assert seen.max() < 1.5 * expected
 

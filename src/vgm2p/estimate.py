@@ -81,41 +81,38 @@ def estimate(policy: Policy, dataset: Dataset, fqe: FQE = FQE()) -> list[Estimat
     found = []
     for place in range(len(policy.seeds)):
         params = jax.tree.map(lambda x, place=place: x[place], policy.params)
-        act = _Actor(policy.algorithm, policy.spec, params)
         members = _fit(fqe, policy.algorithm, policy.spec, params, replay, jax.random.key(place))
         members = jax.block_until_ready(members)
+        act = partial(_act, policy.algorithm, policy.spec, params)
         found.append(_told(fqe, act, members, dataset, policy, replay, scale))
     return found
 
 
-class _Actor(NamedTuple):
-    algorithm: Algorithm
-    spec: Spec
-    params: Params
-
-    def __call__(self, obs, legal, key) -> Float[Array, "b n a"]:
-        """The codes of the team's actions."""
-        return self.spec.actions.encode(self.algorithm.act(self.spec, self.params, obs, key, legal))
+@partial(jax.jit, static_argnames=("algorithm", "spec"))
+def _act(algorithm: Algorithm, spec: Spec, params: Params, obs, legal, key) -> Float[Array, "b n a"]:
+    """The codes of the team's actions."""
+    return spec.actions.encode(algorithm.act(spec, params, obs, key, legal))
 
 
-def _q(net: MLP, state, code) -> Float[Array, " b"]:
-    return net(jnp.concatenate([state, code.reshape(len(code), -1)], -1))[:, 0]
+@jax.jit
+def _ask(members: MLP, state, code) -> Float[Array, "m b"]:
+    """What each member says of states and the team's actions there."""
+    joint = jnp.concatenate([state, code.reshape(len(code), -1)], -1)
+    return jax.vmap(lambda q: q(joint)[:, 0])(members)
 
 
 @partial(jax.jit, static_argnames=("fqe", "algorithm", "spec"))
 def _fit(fqe: FQE, algorithm, spec, params, replay: Replay, key: PRNGKeyArray) -> MLP:
     """The slow copies of all members, on the leading axis."""
-    act = _Actor(algorithm, spec, params)
     inputs = spec.state_dim + spec.n * spec.action_dim
     make = lambda key: MLP(inputs, fqe.hidden, 1, key, norm=True)  # noqa: E731
     nets = stacked(make, jax.random.split(jax.random.fold_in(key, 0), fqe.members))
     optimiser = optax.adam(optax.cosine_decay_schedule(fqe.learning_rate, fqe.updates))
 
     def loss(nets, slow, batch: Transition, key):
-        following = act(batch.next_obs, batch.next_legal, key)
-        ask = jax.vmap(_q, in_axes=(0, None, None))
-        target = batch.reward + batch.discount * ask(slow, batch.next_state, following)
-        gap = ask(nets, batch.state, batch.action) - stop_gradient(target)
+        following = _act(algorithm, spec, params, batch.next_obs, batch.next_legal, key)
+        target = batch.reward + batch.discount * _ask(slow, batch.next_state, following)
+        gap = _ask(nets, batch.state, batch.action) - stop_gradient(target)
         return (jnp.square(gap) * batch.halves.T).sum() / fqe.batch
 
     def update(step, carry):
@@ -131,12 +128,11 @@ def _fit(fqe: FQE, algorithm, spec, params, replay: Replay, key: PRNGKeyArray) -
 
 def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
     """What the members say of the data's first states, and of some of its others."""
-    ask, key = jax.vmap(_q, in_axes=(0, None, None)), jax.random.key(1)
-    rng = np.random.default_rng(0)
+    key, rng = jax.random.key(1), np.random.default_rng(0)
     first = rng.choice(dataset.first, min(ROWS, len(dataset.first)), replace=False)
     state, obs, legal = _shown(policy, replay, jnp.asarray(first))
     draws = [act(obs, legal, jax.random.fold_in(key, i)) for i in range(8)]
-    values = scale * np.mean([ask(members, state, code).mean(1) for code in draws], 0)  # of each member
+    values = scale * np.mean([_ask(members, state, code).mean(1) for code in draws], 0)  # of each member
     spread = scipy.stats.t.ppf(0.975, fqe.members - 1) * values.std(ddof=1)  # of few members
 
     count = len(dataset.reward)
@@ -145,7 +141,7 @@ def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
     logged = policy.spec.actions.encode(replay.action[rows])
     drawn = jnp.stack([act(obs, legal, jax.random.fold_in(key, 8 + i)) for i in range(SAMPLES)])
     had = None if legal is None else had_choice(legal)
-    gain = ask(members, state, drawn[0]) - ask(members, state, logged)
+    gain = _ask(members, state, drawn[0]) - _ask(members, state, logged)
     return Estimate(
         value=float(values.mean()),
         low=float(values.mean() - spread),
