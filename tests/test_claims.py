@@ -294,8 +294,9 @@ def test_costs_of_robots_and_of_battles_are_measured(battles, synthetic):
     algorithm, (spec, data) = BC(fit=Fit(hidden=(8,))), synthetic[battles]
     replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     assert efficiency.seconds_per_update(algorithm, spec, replay, 8, 5) > 0
-    assert efficiency.seconds_per_decision(algorithm, spec, 4) > 0
-    assert efficiency.seconds_per_controller(algorithm, spec, data.view()) > 0
+    policy = efficiency.untrained(algorithm, spec, data)
+    assert efficiency.seconds_per_decision(policy, data, 4) > 0
+    assert efficiency.seconds_per_controller(policy) > 0
 
 
 def test_costs_are_compared_with_vgm2ps(tmp_path):

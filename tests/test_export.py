@@ -22,7 +22,7 @@ from vgm2p.cli import main
 from vgm2p.data.store import read_json
 from vgm2p.errors import InputError
 from vgm2p.export import controller, export
-from vgm2p.policy import Policy, _act
+from vgm2p.policy import Policy
 from vgm2p.runs import Experiment, load_policy, prepare, run
 from vgm2p.tasks import task
 from vgm2p.train import seed_keys
@@ -251,8 +251,7 @@ def test_processes_that_share_nothing_drive_the_robot(hopper, tmp_path):
         while env.running[0]:
             one = jax.tree.map(lambda x: x[None], sight)
             keys = jnp.stack([jax.random.key(0)])
-            action = _act(policy.algorithm, policy.spec, policy.view, policy.params, one, keys)
-            sight, reward, *_ = env.step(np.asarray(action[0]))
+            sight, reward, *_ = env.step(policy.act(one, keys)[0])
             earned += reward[0]
         returns.append(f"episode {seed}: return {earned:.2f}")
     assert [line.split(",")[0] for line in told.splitlines()[:2]] == returns

@@ -1,7 +1,9 @@
 """A trained team: an algorithm, its slow parameters and the view that its agents see the world through."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -35,7 +37,13 @@ class Policy:
 
         One key per seed, fresh at every step.
         """
-        return np.asarray(_act(self.algorithm, self.spec, self.view, self.params, sight, keys))
+        return np.asarray(self._decide(sight, keys))
+
+    @cached_property
+    def _decide(self) -> Callable[[Sight, PRNGKeyArray], Array]:
+        """View and networks go in as plain arrays: to take modules apart anew costs more than a pass."""
+        leaves, structure = jax.tree.flatten((self.view, self.params))
+        return partial(_decision(self.algorithm, self.spec, structure), leaves)
 
     def env(self, task: Task | Own, copies: int, threads: int | None = None) -> VecEnv:
         """The task's environment, showing agents what they have learned to look at."""
@@ -74,9 +82,15 @@ def check_execution(algorithm: Algorithm) -> None:
         )
 
 
-@jax.jit(static_argnames=("algorithm", "spec"))
-def _act(algorithm, spec, view, params, sight, keys) -> Array:
-    def one_seed(params, sight, key):
-        return algorithm.act(spec, params, view.obs(sight), key, sight.legal)
+@cache
+def _decision(algorithm, spec, structure):
+    """(leaves of view and parameters, sight, keys) -> actions; compiled once for all policies alike."""
 
-    return jax.vmap(one_seed)(params, sight, keys)
+    def decide(leaves, sight, keys):
+        view, params = jax.tree.unflatten(structure, leaves)
+        act = lambda params, sight, key: algorithm.act(  # noqa: E731
+            spec, params, view.obs(sight), key, sight.legal
+        )
+        return jax.vmap(act)(params, sight, keys)
+
+    return jax.jit(decide)

@@ -1,6 +1,6 @@
 """What every algorithm is, and the few lines that all of them share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ from vgm2p.nets import MLP, Activation
 from vgm2p.types import Chance, Metrics, Params, Sampling, Spec, TrainState, Transition
 
 
-class Algorithm(Protocol):
+class Algorithm(Hashable, Protocol):
     """A frozen dataclass of hyper-parameters with three pure methods; hashable, so a static argument.
 
     `act` maps observations [*b, n, o] to actions to execute; the caller advances the key, or gives the

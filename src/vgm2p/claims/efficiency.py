@@ -32,7 +32,6 @@ from vgm2p.runs import device
 from vgm2p.tasks import task
 from vgm2p.train import advance, init, seed_keys, seeds_together
 from vgm2p.types import Metrics, Spec
-from vgm2p.view import TeamView
 
 AGENTS, UNITS, BATCH, MANY = 6, 5, 64, 1024
 SIZES, BATCHES = (2, 8, 32, 64), (64, 256, 1024)
@@ -80,19 +79,22 @@ def trainer(
     return go_on
 
 
-def seconds_per_decision(algorithm: Algorithm, spec: Spec, teams: int) -> float:
-    """Of all agents of `teams` teams at once, jitted."""
-    params = algorithm.init(spec, jax.random.key(0)).target
-    obs, key = jnp.zeros((teams, spec.n, spec.obs_dim)), jax.random.key(1)
-    legal = jnp.ones((teams, spec.n, spec.action_dim), bool) if spec.actions.discrete else None
-    act = jax.jit(lambda params, obs, key, legal: algorithm.act(spec, params, obs, key, legal))
-    return seconds(lambda: act(params, obs, key, legal), 200 if teams == 1 else 3)
-
-
-def seconds_per_controller(algorithm: Algorithm, spec: Spec, view: TeamView) -> float:
-    """Of one agent's exported graph, on one thread of ONNX Runtime: what acts where a team is deployed."""
+def untrained(algorithm: Algorithm, spec: Spec, data: Dataset) -> Policy:
+    """A team as it is before its first update: deciding costs it what it costs a trained one."""
     params = jax.tree.map(lambda x: x[None], algorithm.init(spec, jax.random.key(0)).target)
-    made = controller(Policy(algorithm, spec, view, params, (0,)), {}, agent=0, seed=0)
+    return Policy(algorithm, spec, data.view(), params, (0,))
+
+
+def seconds_per_decision(policy: Policy, data: Dataset, teams: int) -> float:
+    """Of all agents of `teams` teams at once by `Policy.act`: NumPy's arrays in and out."""
+    shown = jax.tree.map(lambda x: x[None, :teams], data.sight)
+    keys = jax.random.split(jax.random.key(1), 1)
+    return seconds(lambda: policy.act(shown, keys), 200 if teams == 1 else 3)
+
+
+def seconds_per_controller(policy: Policy) -> float:
+    """Of one agent's exported graph, on one thread of ONNX Runtime: what acts where a team is deployed."""
+    made = controller(policy, {}, agent=0, seed=0)
     _, run = onnx(made)
     values = [np.ones(x.shape, x.dtype) for x in made.inputs.values()]
     return seconds(lambda: run(*values), 1000)
@@ -156,14 +158,14 @@ def _costs(algorithm, spec, data) -> dict[str, float]:
     replay = data.replay(data.view(), algorithm.sampling, spec.actions)
     update = seconds_per_update(algorithm, spec, replay, BATCH, 50)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    one, many = (seconds_per_decision(algorithm, spec, teams) for teams in (1, MANY))
-    graph = seconds_per_controller(algorithm, spec, data.view())
+    policy = untrained(algorithm, spec, data)
+    one, many = (seconds_per_decision(policy, data, teams) for teams in (1, MANY))
     return {
         "update": update,
         "peak": peak,
         "one": one,
         "many": many,
-        "graph": graph,
+        "graph": seconds_per_controller(policy),
         "passes": passes(algorithm),
     }
 
@@ -174,7 +176,8 @@ def _over_agents(name) -> list[dict[str, float]]:
         algorithm, (spec, data) = METHODS[name], synthetic(agents)
         replay = data.replay(data.view(), algorithm.sampling, spec.actions)
         update = seconds_per_update(algorithm, spec, replay, BATCH, 20)
-        found.append({"update": update, "one": seconds_per_decision(algorithm, spec, 1)})
+        one = seconds_per_decision(untrained(algorithm, spec, data), data, 1)
+        found.append({"update": update, "one": one})
     return found
 
 
