@@ -88,9 +88,10 @@ def _decision(algorithm, spec, structure):
 
     def decide(leaves, sight, keys):
         view, params = jax.tree.unflatten(structure, leaves)
-        act = lambda params, sight, key: algorithm.act(  # noqa: E731
-            spec, params, view.obs(sight), key, sight.legal
-        )
-        return jax.vmap(act)(params, sight, keys)
+
+        def one_seed(params, sight, key):
+            return algorithm.act(spec, params, view.obs(sight), key, sight.legal)
+
+        return jax.vmap(one_seed)(params, sight, keys)
 
     return jax.jit(decide)
