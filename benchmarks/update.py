@@ -3,9 +3,10 @@
     python benchmarks/update.py [--task twin/6halfcheetah-medium] [--batch 64] [--updates 200]
 
 The peak is measured in the same run (a 1024 x 1024 product). Floating-point operations are counted by XLA on
-the compiled update. Ratios are against `meanflow_bc` in the same run.
+the compiled update. Methods take turns; ratios are against `meanflow_bc` in the same run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -13,8 +14,9 @@ import jax.numpy as jnp
 import tyro
 
 from vgm2p.algorithms import ALGORITHMS, CONTINUOUS
-from vgm2p.claims.efficiency import seconds, seconds_per_update
+from vgm2p.claims.efficiency import seconds, seconds_per_update, trainer
 from vgm2p.runs import Experiment, prepare
+from vgm2p.types import Metrics
 
 
 @dataclass
@@ -29,26 +31,28 @@ def matmul_peak() -> float:
     n = 1024
     x = jnp.ones((n, n))
     product = jax.jit(lambda x: x @ x)
-    return 2 * n**3 / seconds(lambda: product(x), 20)
+    (spent,) = seconds(lambda: product(x), repeats=20)
+    return 2 * n**3 / spent
 
 
-def measure(algorithm, options: Options) -> tuple[float, float]:
-    """(seconds, float32 operations) of one update."""
+def prepared(algorithm, options: Options) -> tuple[Callable[[int], Metrics], float]:
+    """(training, float32 operations of one update)."""
     setup = prepare(Experiment(options.task, algorithm, seeds=(0,), batch=options.batch))
-    per_update = seconds_per_update(algorithm, setup.spec, setup.replay(0), options.batch, options.updates)
+    replay = setup.replay(0)
     state, key = algorithm.init(setup.spec, jax.random.key(0)), jax.random.key(1)
-    batch = setup.replay(0).sample(setup.spec.actions, algorithm.sampling.pool * options.batch, key)
+    batch = replay.sample(setup.spec.actions, algorithm.sampling.pool * options.batch, key)
     one = jax.jit(lambda s, b, k: algorithm.update(setup.spec, s, b, k)).lower(state, batch, key).compile()
-    return per_update, one.cost_analysis()["flops"]
+    return trainer(algorithm, setup.spec, replay, options.batch), one.cost_analysis()["flops"]
 
 
 def main(options: Options) -> None:
     peak = matmul_peak()
     print(f"{jax.devices()[0].device_kind}: float32 matmul peak {peak / 1e9:.0f} GFLOP/s")
-    algorithms = {name: ALGORITHMS[name] for name in CONTINUOUS}
-    found = {name: measure(kind(), options) for name, kind in algorithms.items()}
-    for name, (per_update, flops) in found.items():
-        ratio, share = per_update / found["meanflow_bc"][0], flops / per_update / peak
+    trainers, operations = zip(*(prepared(ALGORITHMS[name](), options) for name in CONTINUOUS), strict=True)
+    found = seconds_per_update(*trainers, updates=options.updates)
+    base = found[CONTINUOUS.index("meanflow_bc")]
+    for name, per_update, flops in zip(CONTINUOUS, found, operations, strict=True):
+        ratio, share = per_update / base, flops / per_update / peak
         print(
             f"{name:12s} {1e3 * per_update:7.2f} ms/update  {share:4.0%} of peak  {ratio:5.2f} x meanflow_bc"
         )

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from dataclasses import fields, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -291,12 +292,28 @@ def test_network_passes_of_a_decision_are_what_the_table_says(method, battles, s
 
 @pytest.mark.parametrize("battles", [False, True], ids=["robots", "battles"])
 def test_costs_of_robots_and_of_battles_are_measured(battles, synthetic):
-    algorithm, (spec, data) = BC(fit=Fit(hidden=(8,))), synthetic[battles]
-    replay = data.replay(data.view(), algorithm.sampling, spec.actions)
-    assert efficiency.seconds_per_update(algorithm, spec, replay, 8, 5) > 0
-    policy = efficiency.untrained(algorithm, spec, data)
-    assert efficiency.seconds_per_decision(policy, data, 4) > 0
-    assert efficiency.seconds_per_controller(policy) > 0
+    spec, data = synthetic[battles]
+    algorithms = [BC(fit=Fit(hidden=(width,))) for width in (8, 16)]
+    trainers = []
+    for algorithm in algorithms:
+        replay = data.replay(data.view(), algorithm.sampling, spec.actions)
+        trainers.append(efficiency.trainer(algorithm, spec, replay, 64))
+    policies = [efficiency.untrained(algorithm, spec, data) for algorithm in algorithms]
+    for found in (
+        efficiency.seconds_per_update(*trainers, updates=5),
+        efficiency.seconds_per_decision(*policies, data=data, teams=4),
+        efficiency.seconds_per_controller(*policies),
+    ):
+        assert len(found) == 2
+        assert min(found) > 0
+
+
+def test_what_is_timed_takes_turns():
+    """One call to compile, then two rounds of three in a row."""
+    called = []
+    found = efficiency.seconds(*(partial(called.append, x) for x in "ab"), repeats=3, rounds=2)
+    assert "".join(called) == "ab" + 2 * "aaabbb"
+    assert len(found) == 2
 
 
 def test_costs_are_compared_with_vgm2ps(tmp_path):

@@ -33,9 +33,10 @@ def measure(record: Path, tick: Callable[[str], Any]) -> None:
         list(pool.map(lambda go_on: jax.block_until_ready(go_on(1)), made.values()))
     found = {}
     for name, go_on in made.items():
-        once = seconds(partial(go_on, 1), 1, rounds=1)
+        (once,) = seconds(partial(go_on, 1), repeats=1, rounds=1)
         updates = max(1, int(ROUND / once))
-        found[name] = seconds(partial(go_on, updates), 1, rounds=3) / updates
+        (spent,) = seconds(partial(go_on, updates), repeats=1, rounds=3)
+        found[name] = spent / updates
         tick(f"{name}: {1e3 * found[name]:.3g} ms per update")
     known = read_json(record) if record.exists() else {}
     write_json(record, known | {_here(): {"seconds": found, "versions": versions()}})

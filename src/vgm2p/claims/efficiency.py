@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +36,35 @@ from vgm2p.types import Metrics, Spec
 
 AGENTS, UNITS, BATCH, MANY = 6, 5, 64, 1024
 SIZES, BATCHES = (2, 8, 32, 64), (64, 256, 1024)
-GROWING = ("vgm2p", "bc", "flow_bc", "diffusion_bc", "omiga", "mac_flow")
 METHODS: dict[str, Algorithm] = {name: ALGORITHMS[name]() for name in CONTINUOUS}
 METHODS["diffusion_bc, 15 steps"] = DiffusionBC(steps=15)
 BATTLE_METHODS: dict[str, Algorithm] = {name: ONCE.algorithm(name, "2s3z") for name in smax.METHODS}
-PARTS = len(METHODS) + len(BATTLE_METHODS) + len(GROWING)  # of a measurement; each is told of when done
+GROWING = {name: METHODS[name] for name in ("vgm2p", "bc", "flow_bc", "diffusion_bc", "omiga", "mac_flow")}
+COSTS = ("update", "one", "many", "graph")  # of what is timed: `_method_table` says what each is
+GROWN = ("update", "one")  # those of them that are measured over numbers of agents
+PARTS = len(METHODS) + len(BATTLE_METHODS) + 2 * len(COSTS) + len(GROWN) * len(SIZES) + len(BATCHES)
 
 
-def seconds(function: Callable[[], Any], repeats: int, rounds: int = 10) -> float:
-    """Seconds of a call, after one that compiles: the least of the medians of some rounds.
+def seconds(*calls: Callable[[], Any], repeats: int, rounds: int = 10) -> list[float]:
+    """Seconds of each call, after one that compiles: the least of its medians over some rounds.
 
-    What else a machine does comes in bursts and only ever adds.
+    Calls take turns, `repeats` at a time: what else a machine does comes in bursts, only ever adds, and
+    lasts longer than a turn, so that it does not fall on one of them alone.
     """
-    jax.block_until_ready(function())
-    times = np.zeros((rounds, repeats))
-    for place in np.ndindex(times.shape):
+    for call in calls:
+        jax.block_until_ready(call())
+    times = np.zeros((rounds, len(calls), repeats))
+    for turn, which, again in np.ndindex(times.shape):
         began = time.perf_counter()
-        jax.block_until_ready(function())
-        times[place] = time.perf_counter() - began
-    return float(np.median(times, axis=1).min())
+        jax.block_until_ready(calls[which]())
+        times[turn, which, again] = time.perf_counter() - began
+    return np.median(times, axis=2).min(axis=0).tolist()
 
 
-def seconds_per_update(algorithm: Algorithm, spec: Spec, replay: Replay, batch: int, updates: int) -> float:
-    """Of training one seed, sampling included, in chunks of `updates`."""
-    go_on = trainer(algorithm, spec, replay, batch)
-    return seconds(lambda: go_on(updates), 1, rounds=15) / updates
+def seconds_per_update(*trainers: Callable[[int], Metrics], updates: int) -> list[float]:
+    """Of each `trainer`, sampling included, in chunks of `updates`."""
+    found = seconds(*(partial(go_on, updates) for go_on in trainers), repeats=1, rounds=15)
+    return [each / updates for each in found]
 
 
 def trainer(
@@ -85,19 +90,22 @@ def untrained(algorithm: Algorithm, spec: Spec, data: Dataset) -> Policy:
     return Policy(algorithm, spec, data.view(), params, (0,))
 
 
-def seconds_per_decision(policy: Policy, data: Dataset, teams: int) -> float:
+def seconds_per_decision(*policies: Policy, data: Dataset, teams: int) -> list[float]:
     """Of all agents of `teams` teams at once by `Policy.act`: NumPy's arrays in and out."""
     shown = jax.tree.map(lambda x: x[None, :teams], data.sight)
     keys = jax.random.split(jax.random.key(1), 1)
-    return seconds(lambda: policy.act(shown, keys), 200 if teams == 1 else 3)
+    calls = [partial(policy.act, shown, keys) for policy in policies]
+    return seconds(*calls, repeats=200 if teams == 1 else 3)
 
 
-def seconds_per_controller(policy: Policy) -> float:
+def seconds_per_controller(*policies: Policy) -> list[float]:
     """Of one agent's exported graph, on one thread of ONNX Runtime: what acts where a team is deployed."""
-    made = controller(policy, {}, agent=0, seed=0)
-    _, run = onnx(made)
-    values = [np.ones(x.shape, x.dtype) for x in made.inputs.values()]
-    return seconds(lambda: run(*values), 1000)
+    calls = []
+    for policy in policies:
+        made = controller(policy, {}, agent=0, seed=0)
+        _, run = onnx(made)
+        calls.append(partial(run, *(np.ones(x.shape, x.dtype) for x in made.inputs.values())))
+    return seconds(*calls, repeats=1000)
 
 
 def passes(algorithm: Algorithm) -> int:
@@ -137,61 +145,69 @@ def synthetic_battles() -> tuple[Spec, Dataset]:
 
 
 def measure(record: Path, tick: Callable[[str], Any]) -> None:
-    """Measure every method, each in a process of its own, and write the record; `tick` hears of each."""
+    """Measure every method and write the record; `tick` hears of each part.
+
+    What is compared is timed in one process, in turns; the memory of each method in a process of its own.
+    """
+    found: dict[str, Any] = {}
     spawn = multiprocessing.get_context("spawn")
-    found: dict[str, Any] = {"methods": {}, "battles": {}, "agents": {}, "batches": {}}
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        for name in METHODS:
-            found["methods"][name] = pool.submit(_costs, METHODS[name], *synthetic(AGENTS)).result()
-            tick(name)
-        for name in BATTLE_METHODS:
-            found["battles"][name] = pool.submit(_costs, BATTLE_METHODS[name], *synthetic_battles()).result()
-            tick(f"{name}, battles")
-        for name in GROWING:
-            found["agents"][name] = pool.submit(_over_agents, name).result()
-            found["batches"][name] = pool.submit(_over_batches, name).result()
-            tick(f"{name}, growing")
+
+        def part(told, function, *args):
+            result = pool.submit(function, *args).result()
+            tick(told)
+            return result
+
+        for kind, methods, made in (
+            ("methods", METHODS, synthetic(AGENTS)),
+            ("battles", BATTLE_METHODS, synthetic_battles()),
+        ):
+            peaks = [part(f"{kind}, memory of {x}", _peak, methods[x], *made) for x in methods]
+            times = {cost: part(f"{kind}, {cost}", _timed, cost, methods, *made) for cost in COSTS}
+            found[kind] = {
+                name: {"passes": passes(methods[name]), "peak": peak} | {x: times[x][name] for x in COSTS}
+                for name, peak in zip(methods, peaks, strict=True)
+            }
+        sizes = [
+            {cost: part(f"{n} agents, {cost}", _timed, cost, GROWING, *synthetic(n)) for cost in GROWN}
+            for n in SIZES
+        ]
+        batches = [part(f"a batch of {n}", _timed, "update", GROWING, *synthetic(AGENTS), n) for n in BATCHES]
+    found["agents"] = {name: [{x: times[x][name] for x in GROWN} for times in sizes] for name in GROWING}
+    found["batches"] = {name: [times[name] for times in batches] for name in GROWING}
     write_json(record, found | {"versions": versions(), "device": device()})
 
 
-def _costs(algorithm, spec, data) -> dict[str, float]:
+def _timed(cost, methods, spec, data, batch=BATCH) -> dict[str, float]:
+    """One of `COSTS` of each method."""
+    if cost == "update":
+        trainers = [_trainer(algorithm, spec, data, batch) for algorithm in methods.values()]
+        found = seconds_per_update(*trainers, updates=50)
+    else:
+        policies = [untrained(algorithm, spec, data) for algorithm in methods.values()]
+        if cost == "graph":
+            found = seconds_per_controller(*policies)
+        else:
+            found = seconds_per_decision(*policies, data=data, teams=1 if cost == "one" else MANY)
+    return dict(zip(methods, found, strict=True))
+
+
+def _peak(algorithm, spec, data) -> float:
+    """The most memory that this process has held, in bytes, once it has trained a little."""
+    jax.block_until_ready(_trainer(algorithm, spec, data, BATCH)(50))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _trainer(algorithm, spec, data, batch) -> Callable[[int], Metrics]:
     replay = data.replay(data.view(), algorithm.sampling, spec.actions)
-    update = seconds_per_update(algorithm, spec, replay, BATCH, 50)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    policy = untrained(algorithm, spec, data)
-    one, many = (seconds_per_decision(policy, data, teams) for teams in (1, MANY))
-    return {
-        "update": update,
-        "peak": peak,
-        "one": one,
-        "many": many,
-        "graph": seconds_per_controller(policy),
-        "passes": passes(algorithm),
-    }
-
-
-def _over_agents(name) -> list[dict[str, float]]:
-    found = []
-    for agents in SIZES:
-        algorithm, (spec, data) = METHODS[name], synthetic(agents)
-        replay = data.replay(data.view(), algorithm.sampling, spec.actions)
-        update = seconds_per_update(algorithm, spec, replay, BATCH, 20)
-        one = seconds_per_decision(untrained(algorithm, spec, data), data, 1)
-        found.append({"update": update, "one": one})
-    return found
-
-
-def _over_batches(name) -> list[float]:
-    algorithm, (spec, data) = METHODS[name], synthetic(AGENTS)
-    replay = data.replay(data.view(), algorithm.sampling, spec.actions)
-    return [seconds_per_update(algorithm, spec, replay, batch, 20) for batch in BATCHES]
+    return trainer(algorithm, spec, replay, batch)
 
 
 def tables(record: Path) -> str:
     """Markdown: costs of every method, ratios against VGM²P; growth with agents and with the batch."""
     found = read_json(record)
     updates, decisions = (
-        {name: [x[key] for x in row] for name, row in found["agents"].items()} for key in ("update", "one")
+        {name: [x[key] for x in row] for name, row in found["agents"].items()} for key in GROWN
     )
     parts = [
         _method_table(f"Robots, a team of {AGENTS}", found["methods"]),
