@@ -63,7 +63,7 @@ def seconds(*calls: Callable[[], Any], repeats: int, rounds: int = 10) -> list[f
 
 def seconds_per_update(*trainers: Callable[[int], Metrics], updates: int) -> list[float]:
     """Of each `trainer`, sampling included, in chunks of `updates`."""
-    found = seconds(*(partial(go_on, updates) for go_on in trainers), repeats=1, rounds=15)
+    found = seconds(*(partial(go_on, updates) for go_on in trainers), repeats=1)
     return [each / updates for each in found]
 
 
@@ -182,7 +182,7 @@ def _timed(cost, methods, spec, data, batch=BATCH) -> dict[str, float]:
     """One of `COSTS` of each method."""
     if cost == "update":
         trainers = [_trainer(algorithm, spec, data, batch) for algorithm in methods.values()]
-        found = seconds_per_update(*trainers, updates=50)
+        found = seconds_per_update(*trainers, updates=20)
     else:
         policies = [untrained(algorithm, spec, data) for algorithm in methods.values()]
         if cost == "graph":

@@ -28,7 +28,7 @@ class Claims:
     ablations: choices of ours beside what else could have been chosen, on three sets and three of battles;
     hours.
 
-    efficiency: what training and acting cost, every method in one run; leave the machine idle (20 minutes).
+    efficiency: what training and acting cost, every method in one run; leave the machine idle (half an hour).
 
     smax: eight methods on the fourteen sets of battles, by battles won; hours.
 
