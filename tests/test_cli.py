@@ -236,7 +236,7 @@ def test_a_missing_extra_is_named(trained):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.returncode == 2
-    assert 'pip install "vgm2p[mujoco' in out.stderr.replace("\n", " ")
+    assert 'pip install ".[mujoco]"' in out.stderr.replace("\n", " ")
     assert "Traceback" not in out.stderr
 
 

@@ -25,7 +25,7 @@ from vgm2p.algorithms import (
     OmigaPolicy,
 )
 from vgm2p.data.dataset import Dataset
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 from vgm2p.evaluate import evaluate
 from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy
@@ -88,5 +88,5 @@ def __getattr__(name: str) -> Any:
     try:
         from vgm2p.recording import record
     except ModuleNotFoundError as error:
-        raise InputError('vgm2p.record needs: pip install "vgm2p[pettingzoo]"') from error
+        raise needs("vgm2p.record", "pettingzoo") from error
     return record

@@ -10,6 +10,11 @@ class InputError(ValueError):
     """Bad input: names the file or field, the value, and the way to mend it. The CLI prints no traceback."""
 
 
+def needs(what: str, extra: str) -> InputError:
+    """An error for what the package can do only with one of its extras installed."""
+    return InputError(f'{what} needs the extra {extra!r}: pip install ".[{extra}]" in a clone of vgm2p')
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """An error for a name that is not in a table, with the nearest ones that are."""
     known = list(known)

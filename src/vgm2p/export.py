@@ -22,7 +22,7 @@ from vgm2p.algorithms import DiffusionBC
 from vgm2p.command import command
 from vgm2p.data.card import versions
 from vgm2p.data.store import read_json, replace_file
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 from vgm2p.policy import Policy
 from vgm2p.runs import algorithm_name, changed_fields, experiment_from, load_policy
 from vgm2p.stats import interval_name
@@ -177,7 +177,7 @@ def onnx(made: Controller) -> tuple[bytes, Callable[..., np.ndarray]]:
         import onnxruntime
         from jax2onnx import to_onnx
     except ModuleNotFoundError as error:
-        raise InputError('export to ONNX needs: pip install "vgm2p[export]"') from error
+        raise needs("export to ONNX", "export") from error
 
     content = to_onnx(
         made.act,

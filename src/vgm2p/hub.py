@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from vgm2p.data.store import read_json, sha256, write_json
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 
 # What is pushed and pulled: nothing that could be unpickled or run.
 PLAIN = ("*.json", "*.jsonl", "*.safetensors", "*.onnx", "*.stablehlo", "*.md", "*.png", "*.mp4")
@@ -93,5 +93,5 @@ def _hub():
         import huggingface_hub
         import huggingface_hub.errors
     except ModuleNotFoundError as error:
-        raise InputError('the Hub needs: pip install "vgm2p[hub]"') from error
+        raise needs("the Hub", "hub") from error
     return huggingface_hub

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vgm2p.data.store import replace_file
-from vgm2p.errors import InputError
+from vgm2p.errors import needs
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # told apart by colour-blind readers
 
@@ -14,7 +14,7 @@ def _figure(width: float, height: float, columns: int = 1):
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise InputError('pictures need matplotlib: pip install "vgm2p[plot]"') from error
+        raise needs("a picture", "plot") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -14,7 +14,7 @@ from vgm2p.data import store
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs import toy
 from vgm2p.envs.env import VecEnv
-from vgm2p.errors import InputError, unknown
+from vgm2p.errors import InputError, needs, unknown
 
 
 class Team(NamedTuple):
@@ -238,7 +238,7 @@ def _make_env(name, suite, what, copies, threads) -> VecEnv:
         return MujocoVec(what, copies, threads)
     except ModuleNotFoundError as error:
         extra = {"twin": "mujoco"}.get(suite, suite)
-        raise InputError(f'task {name!r} needs: pip install "vgm2p[{extra}]"') from error
+        raise needs(f"task {name!r}", extra) from error
 
 
 def _tasks(suite: str) -> dict[str, Task]:

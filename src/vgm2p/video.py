@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vgm2p.data.store import replace_file
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 
 SIZE, FRAMES_PER_SECOND = 320, 30
 
@@ -24,7 +24,7 @@ def film(policy, task, path: Path, seed: int = 0, seconds: float = 10.0) -> floa
     try:
         import imageio.v2 as imageio
     except ModuleNotFoundError as error:
-        raise InputError('a video needs: pip install "vgm2p[video]"') from error
+        raise needs("a video", "video") from error
 
     env, seeds = policy.env(task, 1, threads=1), len(policy.seeds)
     sight, total, frames = env.reset(seed), 0.0, [env.picture(SIZE)]

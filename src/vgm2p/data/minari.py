@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vgm2p.data.dataset import Dataset
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 
 AT_ONCE = 100  # episodes
 
@@ -113,5 +113,5 @@ def _minari():
     try:
         import minari
     except ModuleNotFoundError as error:
-        raise InputError('Minari\'s datasets need: pip install "vgm2p[minari]"') from error
+        raise needs("a dataset of Minari's", "minari") from error
     return minari

@@ -18,7 +18,7 @@ import numpy as np
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.rows import Rows, episodes
 from vgm2p.data.store import replace_file
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 
 NAMES = {"HalfCheetah-v2-6x1": "6halfcheetah", "Hopper-v2-3x1": "3hopper", "Ant-v2-2x4": "2ant"}
 STATE = {"6halfcheetah": 17, "3hopper": 11, "2ant": 27}
@@ -174,5 +174,5 @@ def _h5py():
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise InputError('OMIGA\'s files need: pip install "vgm2p[hdf5]"') from error
+        raise needs("a file of OMIGA's", "hdf5") from error
     return h5py

@@ -27,7 +27,7 @@ import numpy as np
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.rows import Ends, Rows, episodes, rows_of
 from vgm2p.data.store import read_json, write_json
-from vgm2p.errors import InputError, unknown
+from vgm2p.errors import InputError, needs, unknown
 
 LAYOUT = "layout.json"  # what the columns don't tell: {"agents": 3, "ends": "row"}
 COLUMNS = ("state", "obs", "action", "legal", "reward", "terminated", "truncated")
@@ -98,7 +98,7 @@ def _batches(path):
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError as error:
-        raise InputError('Parquet files need: pip install "vgm2p[parquet]"') from error
+        raise needs("a Parquet file", "parquet") from error
     try:
         with ParquetFile(path) as file:
             if strange := [name for name in file.schema_arrow.names if name not in COLUMNS]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.rows import Ends, Rows, episodes, rows_of
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 
 BLOCK = 200e6  # bytes that are read at once, about
 FIELDS = ("observations", "actions", "rewards", "terminals", "truncations")
@@ -183,5 +183,5 @@ def _flashbax():
         from flashbax import vault
         from flashbax.buffers.trajectory_buffer import TrajectoryBufferState
     except ModuleNotFoundError as error:
-        raise InputError('vaults need: pip install "vgm2p[vault]"') from error
+        raise needs("a vault", "vault") from error
     return vault, TrajectoryBufferState

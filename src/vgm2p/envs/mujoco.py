@@ -25,7 +25,7 @@ from mujoco.rollout import Rollout
 from numpy import ndarray
 
 from vgm2p.envs.env import Step
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 from vgm2p.types import Sight
 
 HORIZON = 1000
@@ -213,7 +213,7 @@ def _assets() -> Path:
     """Gymnasium's folder of robot models, found without importing Gymnasium."""
     spec = importlib.util.find_spec("gymnasium")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError('the MuJoCo tasks need: pip install "vgm2p[mujoco]"')
+        raise ModuleNotFoundError(str(needs("a MuJoCo task", "mujoco")))
     return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
 
 

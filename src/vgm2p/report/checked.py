@@ -8,7 +8,7 @@ import numpy as np
 from vgm2p.data.check import Finding, place
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.store import replace_file
-from vgm2p.errors import InputError
+from vgm2p.errors import needs
 from vgm2p.report import figures
 
 SIGNS = {"error": "no", "warning": "open", "note": "yes"}  # of the page's lists
@@ -19,7 +19,7 @@ def write_check(dataset: Dataset, findings: list[Finding], path: Path) -> None:
     try:
         from jinja2 import Environment, StrictUndefined
     except ModuleNotFoundError as error:
-        raise InputError('a page needs: pip install "vgm2p[report]"') from error
+        raise needs("a page", "report") from error
     room = files("vgm2p.report")
     html, css = (room.joinpath(name).read_text(encoding="utf-8") for name in ("check.html", "page.css"))
     environment = Environment(

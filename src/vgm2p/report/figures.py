@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from vgm2p.algorithms import ALGORITHMS
-from vgm2p.errors import InputError
+from vgm2p.errors import needs
 from vgm2p.report.content import Curve
 from vgm2p.stats import Scores, profile
 
@@ -156,7 +156,7 @@ def _axes(width: float = WIDTH, height: float = HEIGHT):
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise InputError('a report needs: pip install "vgm2p[report]"') from error
+        raise needs("a report", "report") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

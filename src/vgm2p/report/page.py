@@ -13,7 +13,7 @@ from vgm2p.claims.table import FOUR, MAIN, Results
 from vgm2p.claims.words import Words, short
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, needs
 from vgm2p.report import figures
 from vgm2p.report.content import Records, Run, curve_of, records, runs
 from vgm2p.report.figures import Dot
@@ -39,7 +39,7 @@ def render(record: Records, own: list[Run]) -> str:
     try:
         from jinja2 import Environment, StrictUndefined
     except ModuleNotFoundError as error:
-        raise InputError('a report needs: pip install "vgm2p[report]"') from error
+        raise needs("a report", "report") from error
     room, found, battles = files("vgm2p.report"), Results(record.table), smax.results(record.smax)
     html, css, js = (room.joinpath(f"page.{x}").read_text(encoding="utf-8") for x in ("html", "css", "js"))
     environment = Environment(
