@@ -140,7 +140,23 @@ def test_missing_data_names_the_command(capsys):
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path, capsys):
-    assert "experiment.json does not exist" in fails(["evaluate", str(tmp_path)], capsys)
+    assert "holds no experiment.json" in fails(["evaluate", str(tmp_path)], capsys)
+
+
+def test_a_file_where_a_folder_belongs_is_an_error(trained, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert f"{file} is a file" in fails(["evaluate", str(file)], capsys)
+    assert f"{file} is a file" in fails(["export", str(trained), "--out", str(file)], capsys)
+    assert f"{tmp_path}: Is a directory" in fails(
+        ["claims", "table", "--table-only", "--record", str(tmp_path)], capsys
+    )
+
+
+@pytest.mark.parametrize("told", [[], ["vgmp"]], ids=["none", "mistyped"])
+def test_training_without_an_algorithm_names_them(told, capsys):
+    error = fails(["train", "twin/3hopper-medium", *told], capsys)
+    assert "followed by one of the algorithms: vgm2p, bc, " in error
 
 
 def test_an_option_the_algorithm_lacks_is_an_error(trained, capsys):
@@ -266,3 +282,8 @@ def test_a_mistyped_robot_or_scenario_names_the_nearest(capsys, tmp_path):
     error = fails(["behaviour", "train", "2s3y", "--out", str(tmp_path)], capsys)
     assert "unknown robot or scenario '2s3y'" in error
     assert "2s3z" in error
+
+
+def test_a_mistyped_team_of_imported_data_names_the_nearest(capsys):
+    error = fails(["data", "import", "folder", "logs", "own/x", "--env", "7hopper"], capsys)
+    assert "unknown team or module '7hopper': did you mean 3hopper" in error

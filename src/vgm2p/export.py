@@ -94,8 +94,8 @@ def export(
 
     Each graph is run on random observations and held against the same function in JAX (which tests hold
     against the team's policy). Raises InputError if an action is further away than 1e-5 of half its range
-    (diffusion: 1e-4), for a training seed that the run does not have, for a folder that holds
-    files but no earlier export, which is replaced, and if a package is missing.
+    (diffusion: 1e-4), for a training seed that the run does not have, for a file, or a folder that
+    holds files but no earlier export, which is replaced, and if a package is missing.
     """
     earlier = _graphs_in(out)
     policy, card = load_policy(folder), read_json(folder / "data.json")
@@ -125,6 +125,8 @@ def export(
 
 def _graphs_in(out: Path) -> set[str]:
     """The graphs of an earlier export. InputError if the folder holds files and is none."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: name a folder with --out")
     if not out.exists() or not any(out.iterdir()):
         return set()
     if not (out / "model.json").exists():

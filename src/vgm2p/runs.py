@@ -235,7 +235,8 @@ def load_policy(folder: Path | str) -> Policy:
     """
     folder = Path(folder)
     if not (folder / "experiment.json").exists():
-        raise InputError(f"{folder}/experiment.json does not exist: name the folder that training wrote")
+        what = "is a file" if folder.is_file() else "holds no experiment.json"
+        raise InputError(f"{folder} {what}: name the folder that training wrote")
     record = read_json(folder / "experiment.json")
     if missing := {"discrete", "action_dim"} - set(record):
         told = ", ".join(sorted(missing))

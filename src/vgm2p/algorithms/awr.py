@@ -30,7 +30,7 @@ from vgm2p.values import LinearAdvantage, Values
 
 @dataclass(frozen=True)
 class AWR:
-    """Cloning with exponential weights."""
+    """Cloning of every action, weighted by the exponential of its advantage."""
 
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""

@@ -19,7 +19,7 @@ from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 @dataclass(frozen=True)
 class BC:
-    """Behaviour cloning, Gaussian or categorical."""
+    """Behaviour cloning: a Gaussian or, of choices, a categorical distribution per agent."""
 
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""

@@ -27,7 +27,7 @@ from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 @dataclass(frozen=True)
 class CQL:
-    """Multi-agent CQL on TD3."""
+    """Multi-agent CQL on TD3: a critic that is kept low on actions that were not logged."""
 
     weight: float = 1.0
     """Of the conservative term against the TD error."""

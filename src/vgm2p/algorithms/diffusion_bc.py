@@ -26,7 +26,7 @@ from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 @dataclass(frozen=True)
 class DiffusionBC:
-    """Diffusion behaviour cloning."""
+    """Cloning with a diffusion that acts in many steps."""
 
     levels: int = 100
     """Noise levels that are trained."""

@@ -33,7 +33,7 @@ from vgm2p.values import LinearAdvantage, Values
 
 @dataclass(frozen=True)
 class FilteredBC:
-    """MeanFlow cloning of the rows whose global advantage reaches a threshold."""
+    """Cloning of the good actions alone with a one-step flow: VGM²P's labels without its guidance."""
 
     values: Values = LinearAdvantage()
     """Tells how much better than expected an action was; the same as VGM²P's."""

@@ -29,7 +29,7 @@ from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 @dataclass(frozen=True)
 class FlowBC:
-    """Flow-matching behaviour cloning."""
+    """Cloning with a flow that acts in many steps."""
 
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""

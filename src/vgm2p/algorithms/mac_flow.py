@@ -51,7 +51,7 @@ class Distilled(eqx.Module):
 
 @dataclass(frozen=True)
 class MacFlow:
-    """MAC-Flow, critic and policy."""
+    """MAC-Flow: a many-step flow that clones, distilled into one step that climbs a critic."""
 
     alpha: float = 3.0
     """Weight of staying near the behaviour."""

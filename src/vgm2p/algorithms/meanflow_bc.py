@@ -25,7 +25,7 @@ from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 @dataclass(frozen=True)
 class MeanFlowBC:
-    """MeanFlow behaviour cloning."""
+    """Cloning with a one-step flow: no values, no labels."""
 
     flow: MeanFlow = MeanFlow()
     """How average velocities are trained."""

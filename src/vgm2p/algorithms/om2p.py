@@ -35,7 +35,7 @@ from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 @dataclass(frozen=True)
 class OM2P:
-    """OM2P, critic and policy."""
+    """OM2P: a one-step flow that clones and climbs a critic."""
 
     weight: float = 0.1
     """Of the critic against cloning."""

@@ -24,7 +24,7 @@ from vgm2p.values import OMIGA
 
 @dataclass(frozen=True)
 class OmigaPolicy:
-    """OMIGA, critic and policy."""
+    """OMIGA: cloning weighted by critics that are mixed over agents."""
 
     values: OMIGA = OMIGA(alpha=0.1)
     """The critic, whose alpha is also the temperature of the policy's weights."""

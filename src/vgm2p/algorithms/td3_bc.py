@@ -24,7 +24,7 @@ from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
 @dataclass(frozen=True)
 class TD3BC:
-    """Multi-agent TD3+BC."""
+    """Multi-agent TD3+BC: one action per observation, which climbs a critic near the logged one."""
 
     weight: float = 2.5
     """Of the critic against the distance from the logged actions."""

@@ -88,10 +88,13 @@ class VGM2P:
         check_shared_noise(self.shared_noise, self.steps)
         if self.shared_noise and self.label == "local":
             raise InputError('label "local": with shared_noise the team has one flow, and one "global" label')
-        most = self.guidance if self.guidance_max is None else self.guidance_max
-        if not 1.0 <= self.guidance <= most:
-            limit = "" if self.guidance_max is None else f" and at most guidance_max, {self.guidance_max}"
-            raise InputError(f"guidance {self.guidance} must be at least 1{limit}")
+        if not self.guidance >= 1.0:
+            raise InputError(f"guidance {self.guidance} must be at least 1")
+        if self.guidance_max is not None and not self.guidance <= self.guidance_max:
+            raise InputError(
+                f"guidance {self.guidance} must be at most guidance_max {self.guidance_max}, the largest "
+                "strength that is trained for"
+            )
         if self.quantile is not None and not 0.0 < self.quantile <= 1.0:
             raise InputError(f"quantile {self.quantile} must be above 0 and at most 1, every action")
         if not 0.0 < self.guided_share <= 1.0:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from tyro.conf import subcommand
 
+from vgm2p.algorithms import ALGORITHMS
 from vgm2p.cli.behaviour import Behaviour
 from vgm2p.cli.claims import Claims, Report
 from vgm2p.cli.data import Data
@@ -31,16 +32,25 @@ Command = (
     | Annotated[Claims, subcommand("claims")]
     | Annotated[Report, subcommand("report")]
 )
+NO_ALGORITHM = f"""\
+The task is followed by one of the algorithms: {", ".join(ALGORITHMS)}.
+For what each does: vgm2p train --help; for its settings: vgm2p train TASK ALGORITHM --help"""
 
 
 def parse(args: list[str] | None = None):
     """Offline multi-agent reinforcement learning with one-step flow policies."""
-    if (sys.argv[1:] if args is None else args) == ["--version"]:
+    given = sys.argv[1:] if args is None else args
+    if given == ["--version"]:
         print(f"vgm2p {version('vgm2p')}")
         sys.exit(0)
     anywhere = (tyro.conf.CascadeSubcommandArgs,)  # a command's options may follow its subcommand's name
     told = parse.__doc__
-    return tyro.cli(Command, prog="vgm2p", description=told, args=args, config=anywhere)  # type: ignore[arg-type]
+    try:
+        return tyro.cli(Command, prog="vgm2p", description=told, args=args, config=anywhere)  # type: ignore[arg-type]
+    except SystemExit as refused:
+        if refused.code and given[:1] == ["train"] and not set(given) & set(ALGORITHMS):
+            print(NO_ALGORITHM, file=sys.stderr)
+        raise
 
 
 def main(args: list[str] | None = None) -> None:
@@ -50,6 +60,9 @@ def main(args: list[str] | None = None) -> None:
     except (InputError, NonFiniteError) as error:
         told = f"[bold red]error:[/bold red] {escape(str(error))}"
         Console(stderr=True).print(told, highlight=False, soft_wrap=True)  # a path stays in one piece
+        sys.exit(2)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        Console(stderr=True).print(f"error: {error.filename}: {error.strerror}", markup=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print(

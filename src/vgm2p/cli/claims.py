@@ -44,8 +44,8 @@ class Claims:
     ]
     """Which claim."""
     preset: Literal["cpu", "wide", "paper"] = "cpu"
-    """Of the table: two cores' networks and updates; the papers' networks and batch for 20,000 updates, a
-    minute of an accelerator per cell; or all of the papers' million."""
+    """Of the table. cpu: networks and updates for two cores. wide: the papers' networks and batch for 20,000
+    updates, a minute of an accelerator per cell. paper: for all of the papers' million."""
     tasks: tuple[str, ...] = ()
     """Run the cells of these tasks alone."""
     runs: Path | None = None

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from vgm2p.cli.screen import out, progress_bar, returns_text
 from vgm2p.data.importing import Kind, export_data, import_data
 from vgm2p.data.rows import Ends
 from vgm2p.data.store import home, read_json
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, unknown
 from vgm2p.hub import OG_MARL, fetch
 from vgm2p.stats import number
 from vgm2p.tasks import (
@@ -281,9 +282,10 @@ class DataImport:
             )
 
     def _env(self) -> dict | None:
-
         if self.env is None or self.env in TEAMS:
             return {"team": self.env} if self.env else None
+        if "." not in self.env and find_spec(self.env) is None:
+            raise unknown("team or module", self.env, TEAMS)
         try:
             return {"module": self.env, "options": json.loads(self.env_options)}
         except json.JSONDecodeError as error:
