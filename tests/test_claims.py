@@ -64,12 +64,20 @@ def test_what_is_on_record_is_not_run_again_even_without_its_folder(grid, tmp_pa
 def test_what_stands_in_a_record_beside_it_is_copied_and_not_run_again(grid, tmp_path):
     cells, _, record = grid
     beside, heard = shutil.copy(record, tmp_path / "beside.jsonl"), []
-    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n')  # not every such file is a record
+    for name, text in {"metrics": '{"step": 10}\n', "notes": "none of ours\n\n"}.items():
+        (tmp_path / f"{name}.jsonl").write_text(text)  # not every such file is a record
     fewer = replace(cells[0], options=())
     run_grid([cells[1], fewer], tmp_path / "runs", tmp_path / "record.jsonl", 1, heard.append)
     assert heard == [f"{cell.experiment.task} {cell.name}: on record" for cell in (cells[1], fewer)]
     narrow, wide = read_record(beside)[:2], read_record(beside)[2:]
     assert read_record(tmp_path / "record.jsonl") == wide + narrow
+
+
+def test_a_damaged_record_is_told_by_its_line(grid, tmp_path):
+    damaged = shutil.copy(grid[2], tmp_path / "record.jsonl")
+    damaged.write_text(damaged.read_text() + '{"task": "twin/')
+    with pytest.raises(InputError, match=r"record.jsonl, line 5, is no line of a claim's record"):
+        read_record(damaged)
 
 
 @pytest.mark.parametrize(

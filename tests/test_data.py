@@ -340,6 +340,11 @@ def test_twins_are_the_same_bytes_for_the_same_seed_whatever_the_threads(hopper,
     assert first == one == again
 
 
+def test_too_few_transitions_for_a_mix_are_refused(data_home):
+    with pytest.raises(InputError, match="transitions 1 leave none to any team"):
+        twin.make(task("twin/3hopper-medium-replay"), transitions=1)
+
+
 def test_behaviour_acts_on_the_processor_whatever_accelerator_is_there(data_home, monkeypatch):
     seen, roll_out = [], ladder.roll_out
 

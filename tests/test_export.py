@@ -41,9 +41,9 @@ def trained(name, algorithm, folder, seeds=(0, 1), **more):
     return folder
 
 
-def untrained(name, algorithm) -> Policy:
+def untrained(name, algorithm, **more) -> Policy:
     """A team as it is before its first update: its actions are as good as any to compare."""
-    setup = prepare(Experiment(name, algorithm, seeds=(0, 1)))
+    setup = prepare(Experiment(name, algorithm, seeds=(0, 1), **more))
     states = [algorithm.init(setup.spec, key) for key in seed_keys((0, 1))]
     params = jax.tree.map(lambda *x: jnp.stack(x), *(state.params for state in states))
     return Policy(algorithm, setup.spec, setup.view, params, (0, 1))
@@ -154,6 +154,9 @@ def test_a_model_card_tells_score_data_and_licence(hopper, tmp_path):
     assert "licence: apache-2.0" in text.lower().replace("license", "licence")
     assert f"{data.returns.mean():.4g} ±" in text
     assert f"Training: {model['updates']} updates; command: `vgm2p train {hopper}" in text
+    export(tmp_path / "run", tmp_path / "out", "stablehlo", noise=0.0)
+    text = (tmp_path / "out/README.md").read_text()
+    assert "acting with noise 0.5 (with these graphs' 0.0 it has no score)" in text
     with pytest.raises(InputError, match="no training seed 7: it has 0, 1"):
         export(tmp_path / "run", tmp_path / "out", seed=7)
 
@@ -171,6 +174,32 @@ def test_a_team_that_sees_the_state_is_given_all_of_it_where_agents_could_see_le
     policy = untrained(hopper, BC(**TINY))
     card = {"obs_widths": [4, 4, 4]}
     assert controller(policy, card, 1, 0).inputs["obs"].shape == policy.view.mean.shape
+
+
+def test_an_agent_with_fewer_choices_never_makes_one_it_lacks(marines):
+    """However it is told what is legal."""
+    policy = untrained(marines, BC(**TINY))
+    choices = policy.spec.action_dim
+    made = controller(policy, {"sizes": [2, choices, choices]}, 0, 0)
+    rng, legal = np.random.default_rng(0), np.ones(choices, bool)
+    obs, noise = (rng.normal(size=(64, *made.inputs[x].shape)).astype(np.float32) for x in ("obs", "noise"))
+    chosen = {int(made.act(*alone(made, o, 9 * e, legal, 1.0))) for o, e in zip(obs, noise, strict=True)}
+    assert chosen == {0, 1}
+
+
+def test_an_agent_that_sees_less_remembers_no_more_than_it_saw(marines):
+    """Two steps of four numbers go in, each filled up with zeros as the team's are."""
+    policy = untrained(marines, BC(**TINY), history=2)
+    wide = policy.view.own[0].shape[0]
+    made = controller(policy, {"obs_widths": [4, wide, wide]}, 0, 0)
+    steps = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    legal, noise = np.ones(policy.spec.action_dim, bool), np.zeros(made.inputs["noise"].shape, np.float32)
+    whole = controller(policy, {}, 0, 0)
+    padded = np.pad(steps, ((0, 0), (0, wide - 4))).ravel()
+    assert made.inputs["obs"].shape == (8,)
+    assert made.act(*alone(made, steps.ravel(), noise, legal, 1.0)) == whole.act(
+        *alone(whole, padded, noise, legal, 1.0)
+    )
 
 
 @pytest.mark.parametrize("algorithm", [BC, TD3BC])  # the second acts without noise, and takes it all the same

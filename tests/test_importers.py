@@ -306,6 +306,16 @@ def test_controllers_of_imported_data_act_in_their_environments_units(data_home,
         assert found.card[known] == data.card[known]
 
 
+def test_omigas_format_takes_no_end_that_reading_would_take_for_another(tmp_path):
+    """There an episode of 1000 steps was cut, and every other one ended."""
+    for lengths, episode, told in (((4, 1000), 0, "was cut short"), ((4, 1000), 1, "ended truly")):
+        data = robots(lengths)
+        data.terminated[episode] ^= True
+        with pytest.raises(InputError, match=f"can't say that episode {episode}, of .* steps, {told}"):
+            export_data(data, "omiga", str(tmp_path / "file.hdf5"))
+    assert not (tmp_path / "file.hdf5").exists()
+
+
 def test_what_is_exported_overwrites_nothing_and_is_whole_or_not_there(data_home, tmp_path, monkeypatch):
     data = robots((4, 3))
     for kind in ("omiga", "vault", "folder"):
@@ -501,7 +511,7 @@ def test_broken_folders_are_told(data_home, tmp_path):
 def test_the_command_says_what_is_missing(data_home, tmp_path, capsys):
     for words, told in (
         (["vault", "x"], "a name is missing: vgm2p data import vault x NAME"),
-        (["folder", "x", "y", "--env", "m", "--env-options", "{"], "is no JSON"),
+        (["folder", "x", "y", "--env", "json", "--env-options", "{"], "is no JSON"),
         (["folder", "x", "y", "--agents", "2"], "x is no folder"),
     ):
         with pytest.raises(SystemExit, match="2"):

@@ -19,6 +19,7 @@ from vgm2p.data.writer import Writer
 from vgm2p.envs.pettingzoo import Layout, PettingZooVec, ends, make
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
+from vgm2p.recording import _same
 from vgm2p.runs import Experiment, load_policy, run, run_task
 from vgm2p.tasks import task
 
@@ -313,6 +314,23 @@ def test_a_damaged_unfinished_recording_is_refused(data_home):
         vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/damaged")
     with pytest.raises(InputError, match="no episode was finished"):
         Writer(store.home() / "own/empty", {"id": "own/empty"}).finish()
+
+
+def test_a_recording_goes_on_only_as_it_was_begun(data_home):
+    env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/begun", source="the old rules")
+    play(env, episodes=1)
+    del env
+    with pytest.raises(InputError, match="unfinished recording whose 'source' is the old rules, not the new"):
+        vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/begun", source="the new rules")
+    env = vgm2p.record(make(SPREAD, {"max_cycles": 3}), "own/begun", source="the old rules")
+    play(env, episodes=1)
+    assert env.close().lengths.tolist() == [3, 3]
+
+
+def test_a_recording_names_no_module_with_other_ranges_of_actions():
+    layout = Layout.of(make(SPREAD, {"continuous_actions": True}))
+    with pytest.raises(InputError, match="its 'high' is "):
+        _same(layout._replace(high=2 * layout.high), SPREAD, {"continuous_actions": True})
 
 
 def test_the_vectorised_environment_agrees_with_plain_ones():

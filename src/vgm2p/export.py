@@ -55,10 +55,10 @@ def controller(policy: Policy, card: dict[str, Any], agent: int, seed: int) -> C
     spec, view = policy.spec, policy.view
     params = jax.tree.map(lambda x: x[seed], policy.params)
     shared = getattr(policy.algorithm, "shared_noise", False)
-    width = view.own[0].shape[-1] if view.own else view.mean.shape[-1]
-    narrower = view.own and view.history == 1 and "obs_widths" in card
-    obs = card["obs_widths"][agent] if narrower else width * view.history
-    inputs = {"obs": jax.ShapeDtypeStruct((obs,), jnp.float32)}
+    widest = view.own[0].shape[-1] if view.own else view.mean.shape[-1]
+    width = card["obs_widths"][agent] if view.own and "obs_widths" in card else widest
+    choices = card.get("sizes", [spec.action_dim] * view.n)[agent]
+    inputs = {"obs": jax.ShapeDtypeStruct((view.history * width,), jnp.float32)}
     inputs["noise"] = jax.ShapeDtypeStruct(_noise_shape(policy, shared), jnp.float32)
     if spec.actions.discrete:
         inputs["legal"] = jax.ShapeDtypeStruct((spec.action_dim,), jnp.bool_)
@@ -67,11 +67,15 @@ def controller(policy: Policy, card: dict[str, Any], agent: int, seed: int) -> C
 
     def act(*values):
         given = dict(zip(inputs, values, strict=True))
-        seen = jnp.pad(given["obs"], (0, width * view.history - obs))
+        steps = given["obs"].reshape(view.history, width)
+        seen = jnp.pad(steps, ((0, 0), (0, widest - width))).ravel()
         own = jnp.broadcast_to(seen, (view.n, len(seen))) if view.own else None
         row = view.obs(Sight(seen, own))[agent]
         rows = jnp.broadcast_to(row, (view.n if shared else 1, len(row)))
-        legal = jnp.broadcast_to(given["legal"], (len(rows), spec.action_dim)) if "legal" in given else None
+        legal = None
+        if "legal" in given:
+            its_own = given["legal"] & (jnp.arange(spec.action_dim) < choices)
+            legal = jnp.broadcast_to(its_own, (len(rows), spec.action_dim))
         noise = given["noise"] if shared else given["noise"][..., None, :]
         algorithm = _asking(policy.algorithm, given.get("w"))
         action = algorithm.act(spec, params, rows, noise, legal)[agent if shared else 0]
@@ -245,6 +249,7 @@ def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
     """What is known of the exported team, as it stands in model.json."""
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
     record = read_json(folder / "experiment.json")
+    experiment = experiment_from(record)
     kept = ("id", "source", "note", "licence", "sha256", "transitions", "return_mean", "return_std")
     return {
         "algorithm": algorithm_name(policy.algorithm),
@@ -256,11 +261,12 @@ def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
         "history": record["history"],
         "seed": seed,
         "updates": result.get("updates"),
-        "command": command(experiment_from(record)),
+        "command": command(experiment),
         "return": {
             "mean": result.get("mean"),
             "interval": result.get("interval"),
             "seeds": result.get("seeds"),
+            "noise": getattr(experiment.algorithm, "noise", 0.0),
         },
         "win_rate": result.get("win_rate"),
         "data": {name: card[name] for name in kept if name in card},
@@ -288,15 +294,23 @@ def _of_inputs(model) -> str:
     return told
 
 
+def _score(model) -> str:
+    """The run's score in words, and with which noise it was made, if the graphs have another."""
+    score = model["return"]
+    if score["mean"] is None:
+        return "not scored: the data name no environment"
+    low, high = score["interval"]
+    seeds = len(score["seeds"])
+    spread = "no interval" if seeds == 1 else f"{interval_name(seeds)} {low:.4g} to {high:.4g}"
+    told = f"{score['mean']:.4g} on average over {seeds} training seed{'s' * (seeds > 1)}, {spread}"
+    if score["noise"] == model["noise"]:
+        return told
+    return f"{told}, acting with noise {score['noise']} (with these graphs' {model['noise']} it has no score)"
+
+
 def _readme(model) -> str:
     """The model card in words, with the head that the Hugging Face Hub reads."""
-    score, data = model["return"], model["data"]
-    told = "not scored: the data name no environment"
-    if score["mean"] is not None:
-        low, high = score["interval"]
-        seeds = len(score["seeds"])
-        spread = "no interval" if seeds == 1 else f"{interval_name(seeds)} {low:.4g} to {high:.4g}"
-        told = f"{score['mean']:.4g} on average over {seeds} training seed{'s' * (seeds > 1)}, {spread}"
+    data = model["data"]
     rows = "\n".join(
         f"| {name} | `{x['file']}` | "
         + ", ".join(f"`{n}` {y['dtype']} {y['shape']}" for n, y in x["inputs"].items())
@@ -320,7 +334,7 @@ tags: [multi-agent, offline-reinforcement-learning, {model["algorithm"]}]
 A team of {len(model["agents"])} agents, each a graph of its own that needs its own observation alone.
 Made with vgm2p {model["versions"]["vgm2p"]}; training seed {model["seed"]} of the run.
 
-- Return: {told}. The data's episodes: {data["return_mean"]:.4g} ± {data["return_std"]:.4g}.
+- Return: {_score(model)}. The data's episodes: {data["return_mean"]:.4g} ± {data["return_std"]:.4g}.
 - Data: {data["id"]}, {data["transitions"]:,} transitions; {data.get("source", "source not stated")}.
   Licence: {licence}. sha256 {data.get("sha256", "not stated")}.
 - Training: {updates}; command: `{model["command"]}`

@@ -61,8 +61,8 @@ def _same(layout: Layout, module, options) -> None:
     again = make(module, options)
     other = Layout.of(again)
     again.close()
-    for name in ("agents", "obs_dim", "sizes", "discrete"):
-        ours, theirs = getattr(layout, name), getattr(other, name)
+    for name in ("agents", "obs_dim", "sizes", "discrete", "low", "high"):
+        ours, theirs = (np.asarray(getattr(x, name)).tolist() for x in (layout, other))
         if ours != theirs:
             raise InputError(
                 f"{module} with options {options} makes another environment than the one recorded: its "

@@ -40,7 +40,7 @@ def make(
 
     Whole episodes only, so it may hold a few hundred transitions more. Same seed, versions and kind of
     processor: same bytes, whatever the number of threads, and with an accelerator or without. What stood
-    there is replaced. InputError for no transitions and a seed below 0.
+    there is replaced. InputError for no transitions, too few for a mix, and a seed below 0.
     """
     transitions = task.transitions if transitions is None else transitions
     if transitions < 1:
@@ -58,6 +58,8 @@ def make(
             share = part.transitions / task.transitions if task.tier == "medium-expert" else 1 / len(tiers)
             roll = _roll_script if part.tier == SCRIPT else _roll
             episodes += roll(part, round(share * transitions), seed, threads, tick)
+    if not episodes:
+        raise InputError(f"transitions {transitions} leave none to any team that {task.id} mixes: give more")
     return store.save(_dataset(task, seed, tiers, episodes), folder)
 
 

@@ -160,7 +160,10 @@ def _one_step(found) -> Aim:
 
 
 def _many(found) -> Aim:
-    text = "One jump returns at least 97 % of what cfgrl_flow's ten steps do, both at strength 1, on average over four sets"
+    text = (
+        "One jump returns at least 97 % of what cfgrl_flow's ten steps do, both at strength 1, on average "
+        "over four sets"
+    )
     return _ratio(found, text, {name: found.seeds(name, "cfgrl_flow") for name in FOUR}, len(FOUR))
 
 

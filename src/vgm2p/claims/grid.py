@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 
 from vgm2p.data.store import read_json, read_lines, write_json, write_lines
-from vgm2p.errors import unknown
+from vgm2p.errors import InputError, unknown
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import Experiment, changed_fields, experiment_fields, load_policy, run
 from vgm2p.stats import number
@@ -102,8 +102,17 @@ def of_other_data(cells: list[Cell], record: Path) -> list[Cell]:
 
 
 def read_record(record: Path) -> list[dict]:
-    """The lines of a record; none if it does not exist."""
-    return [json.loads(text) for text in record.read_text().splitlines()] if record.exists() else []
+    """The lines of a record; none if it does not exist. InputError for a line that is none of a record's."""
+    found = []
+    for place, text in enumerate(record.read_text().splitlines() if record.exists() else [], 1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            line = None
+        if not isinstance(line, dict) or not {"task", "name", "experiment"} <= line.keys():
+            raise InputError(f"{record}, line {place}, is no line of a claim's record: {text[:60]!r}")
+        found.append(line)
+    return found
 
 
 def by_cell(lines: list[dict]) -> dict[tuple[str, str], list[dict]]:
@@ -119,7 +128,10 @@ def _borrow(asked, cells, record):
     known = on_record(asked, record)
     missing = [cell for cell in asked if cell not in known]
     for other in sorted(record.parent.glob("*.jsonl")):
-        lines = by_cell([line for line in read_record(other) if "experiment" in line])  # else it is no record
+        try:
+            lines = by_cell(read_record(other))
+        except InputError:  # somebody's other file
+            continue
         for cell in _agreeing(missing, lines):
             _put(lines[_key(cell)], cells, record)
 
@@ -183,11 +195,11 @@ def _is_of_data(cell, lines) -> bool:
     return all(here in (line["data_sha256"], None) for line in lines)
 
 
-def _won(result, seed) -> dict[str, float]:
-    """Of battles: how many the seed won, and the data's teams did."""
+def _won(result, place) -> dict[str, float]:
+    """Of battles: how many the seed at that place won, and the data's teams did."""
     if not result.get("win_rate"):
         return {}
-    return {"win_rate": result["win_rate"][seed], "data_win_rate": result["data_win_rate"]}
+    return {"win_rate": result["win_rate"][place], "data_win_rate": result["data_win_rate"]}
 
 
 def _lines(cell, root) -> list[dict]:

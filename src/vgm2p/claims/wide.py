@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from vgm2p.algorithms import ALGORITHMS
 from vgm2p.algorithms.algorithm import Fit
 from vgm2p.claims.grid import read_record
 from vgm2p.claims.presets import CPU, WIDE, Preset
@@ -25,7 +26,7 @@ def shown(lines: Sequence[dict], table: Sequence[dict]) -> Words:
         (
             short(name),
             method,
-            asked or label((("noise", SCALES[""]),)),
+            asked or _usual(method),
             *(_told(found, name, method, asked) for found in (narrow, wide)),
         )
         for name, method in wide.lines
@@ -33,6 +34,11 @@ def shown(lines: Sequence[dict], table: Sequence[dict]) -> Words:
         if len(wide.seeds(name, method, asked)) and (not asked or wide.lines[name, method][0]["returns_with"])
     ]
     return Words("Mean return", ("set", "method", "acting with", _named(CPU), _named(WIDE)), rows)
+
+
+def _usual(method) -> str:
+    """What a method acts with unless asked otherwise, such as "noise=0.5"; some have no noise."""
+    return label((("noise", SCALES[""]),)) if "noise" in ALGORITHMS[method]().options else "no noise"
 
 
 def _told(found, name, method, asked) -> str:

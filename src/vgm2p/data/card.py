@@ -13,9 +13,10 @@ QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 1)
 
 def versions() -> dict[str, str]:
     """What decides data and results: the machine, and versions of Python, this package, JAX and others."""
-    names = ("vgm2p", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
+    methods = ("vgm2p", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy")
+    worlds = ("mujoco", "gymnasium", "jaxmarl", "pettingzoo")
     found = {"python": platform.python_version(), "machine": machine()}
-    for name in names:
+    for name in (*methods, *worlds):
         try:
             found[name] = version(name)
         except ModuleNotFoundError:

@@ -41,7 +41,10 @@ def import_data(
     """
     folder = store.folder_of(name, TASKS)
     if (folder / "unfinished").exists():
-        raise InputError(f"{folder} holds an unfinished recording: go on with it, or delete the folder")
+        raise InputError(
+            f"{folder} holds an unfinished recording or import: wait for it if it still runs; else record "
+            "on, or delete the folder (an import that was killed can't go on)"
+        )
     known = _environment(env)
     writer = Writer(folder, {})  # tells if the name is taken, before anything is read
     try:

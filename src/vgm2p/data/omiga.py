@@ -5,8 +5,10 @@ with d = 1 closes each episode: its observation alone means something. Each agen
 one-hot id, is shifted and scaled to zero mean and unit variance over its own entries. With z_on and z_off its
 entries for the id's one and zeros, raw = (z - z_off) / (z_on - z_off): exact, since 0 and 1 went in.
 
-Episodes of 1000 steps are cut by the time limit, though d = 1 there too. Ant's vectors hold 84 contact forces
-that MuJoCo 2.0 left at zero; states are kept without them, as the environment here shows them.
+Episodes of 1000 steps are cut by the time limit, though d = 1 there too, and no others are.
+
+Ant's vectors hold 84 contact forces that MuJoCo 2.0 left at zero; states are kept without them, as the
+environment here shows them.
 """
 
 from collections.abc import Iterator
@@ -76,10 +78,19 @@ def read(path: Path) -> tuple[dict[str, Any], Iterator[Dataset]]:
 def write(dataset: Dataset, path: Path) -> None:
     """Write a robot team's dataset in their format, vectors in float64, so that states come back exactly.
 
-    Raises InputError for teams that do not see the whole state, and where h5py is missing.
+    Raises InputError for teams that do not see the whole state, for episodes whose length would tell another
+    end than theirs, and where h5py is missing.
     """
     if dataset.obs is not None or dataset.legal is not None:
         raise InputError(f"{dataset.id}: OMIGA's format holds robots whose agents see the whole state only")
+    wrong = np.flatnonzero(dataset.terminated == (dataset.lengths == TIME_LIMIT))
+    if len(wrong):
+        steps, ended = dataset.lengths[wrong[0]], dataset.terminated[wrong[0]]
+        raise InputError(
+            f"{dataset.id}: OMIGA's files can't say that episode {wrong[0]}, of {steps} steps, "
+            f"{'ended truly' if ended else 'was cut short'}: there those of {TIME_LIMIT} steps were cut, and "
+            "no others; export it as a folder or a vault"
+        )
     padding = PADDING["2ant"] if dataset.state.shape[1] == STATE["2ant"] else 0
     replace_file(path, lambda p: _write(dataset, padding, p))
 

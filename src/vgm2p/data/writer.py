@@ -15,6 +15,7 @@ from vgm2p.data.dataset import Dataset
 from vgm2p.data.store import (
     FIELDS,
     PARTIAL,
+    UnwrittenError,
     load,
     locked,
     read_json,
@@ -34,32 +35,34 @@ PER_STEP = tuple(name for name in (*FIELDS, *PARTIAL) if name not in ("lengths",
 class Writer:
     """Appends episodes to a folder, in raw files beside a journal; `finish` makes the dataset of them.
 
-    One that was killed is opened again and goes on after the last whole episode.
+    One that was killed is opened again, with the same card, and goes on after the last whole episode.
     """
 
     def __init__(self, folder: Path, card: dict[str, Any]):
         """`card`: what is known beside the numbers: id, source, note, licence, agents, env.
 
-        Raises InputError if the folder holds a finished dataset, if another process writes it, or if JSON
-        can't hold the card.
+        Raises InputError if the folder holds a finished dataset or episodes of another card, if another
+        process writes it, or if JSON can't hold the card.
         """
         if (folder / "card.json").exists():
             raise InputError(f"{folder} holds a dataset already: choose another name, or delete the folder")
         try:
-            json.dumps(card)
+            card = json.loads(json.dumps(card))
         except TypeError as error:
             raise InputError(f"{folder}: its card can't be written ({error}); it holds {card}") from error
         self.folder, self.card = folder, card
         self._parts = folder / "unfinished"
         self._journal = self._parts / "episodes.jsonl"
-        self._layout = self._parts / "layout.json"
+        self._layout, self._begun = self._parts / "layout.json", self._parts / "begun.json"
         self._lock = self._locked()
         self._episodes: list[dict] = read_lines(self._journal)
         write_lines(self._journal, self._episodes)  # without a line that a kill cut
         self._told = self._journal.stat().st_size
         self.transitions = sum(line["length"] for line in self._episodes)  # that are written
         if self._episodes:
-            self._cut()
+            self._go_on()
+        else:
+            write_json(self._begun, card)
 
     def add(self, episodes: Dataset) -> None:
         """Append episodes, whole or not at all.
@@ -94,12 +97,16 @@ class Writer:
             self.drop()
             raise InputError(f"{self.folder}: no episode was finished, so there is no dataset to write")
         self._cut()
-        replace_file(self.folder / "data.safetensors", self._compose)
+        data = self.folder / "data.safetensors"
+        replace_file(data, self._compose)
         lengths, returns = (np.array([line[key] for line in self._episodes]) for key in ("length", "return"))
         card = {**self.card, "horizon": int(lengths.max()), "versions": versions()}
-        card |= describe(returns, lengths)
-        card["sha256"] = sha256(self.folder / "data.safetensors")
-        write_json(self.folder / "card.json", card)
+        card |= describe(returns, lengths) | {"sha256": sha256(data)}
+        try:
+            write_json(self.folder / "card.json", card)
+        except UnwrittenError:
+            data.unlink()
+            raise
         self._release()
         return load(self.folder)
 
@@ -108,6 +115,19 @@ class Writer:
         self._release()
         with suppress(OSError):  # not empty
             self.folder.rmdir()
+
+    def _go_on(self):
+        """Episodes of one card only: another environment's do not belong to them."""
+        begun = read_json(self._begun)
+        for name in begun | self.card:
+            before, now = begun.get(name), self.card.get(name)
+            if before != now:
+                self._lock.release()
+                raise InputError(
+                    f"{self.folder} holds an unfinished recording whose {name!r} is {before}, not {now}: go "
+                    "on as it was begun, choose another name, or delete the folder"
+                )
+        self._cut()
 
     def _append(self, parts, lines):
         """The arrays first: only what the journal tells of counts."""
