@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from conftest import slow
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 
 from vgm2p.actions import Continuous, Discrete
 from vgm2p.algorithms import VGM2P
@@ -73,6 +73,14 @@ def test_omiga_loss_is_stationary_where_the_mean_exponential_is_one(alpha):
     q = np.random.default_rng(0).normal(size=2000)
     v = minimum(lambda v: omiga_loss(jnp.asarray(q) - v, jnp.full(2000, v), alpha) * scale(q - v, alpha))
     assert np.exp((q - v) / alpha).mean() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_omiga_loss_of_many_batches_settles_lower_than_of_all_data():
+    """What docs/algorithms/omiga.md says of 384 rows with deviation 3."""
+    q = jnp.asarray(3 * np.random.default_rng(0).normal(size=(4000, 384)))
+    loss = lambda v, q: omiga_loss(q - v, jnp.full_like(q, v), 1.0).mean()  # noqa: E731
+    slope = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))
+    assert brentq(lambda v: float(slope(v, q).mean()), 0.0, 10.0) == pytest.approx(3.8, abs=0.05)
 
 
 def scale(advantage, alpha):

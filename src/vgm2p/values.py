@@ -79,8 +79,10 @@ def expectile_loss(gap: Float[Array, "*b"], expectile: float) -> Float[Array, "*
 def omiga_loss(advantage: Float[Array, "*b"], value: Float[Array, "*b"], alpha: float) -> Float[Array, "*b"]:
     """OMIGA's value loss exp(A / alpha) + V / alpha for `advantage` = Q - V, `value` = V.
 
-    Its stationary point over the data is E[exp((Q - V) / alpha)] = 1. The exponent is clipped to +-10 and
-    the whole is divided by exp(m), m = max(-1, largest exponent), which leaves that point where it is.
+    Its stationary point over a batch is E[exp((Q - V) / alpha)] = 1. As in the authors' code the exponent is
+    clipped to +-10 and the whole divided by exp(m), m = max(-1, the batch's largest exponent). Over many
+    batches that weighs those with a large exponent less, so that V settles below the point of all data, by
+    more the wider Q / alpha spreads: docs/algorithms/omiga.md.
     """
     exponent = jnp.clip(advantage / alpha, -10.0, 10.0)
     largest = stop_gradient(jnp.maximum(exponent.max(), -1.0))
