@@ -110,6 +110,30 @@ def test_the_guide_to_data_runs(tmp_path, monkeypatch, data_home):
 
 
 @pytest.mark.slow
+def test_the_guide_runs(tmp_path, monkeypatch, data_home):
+    """Its blocks are one program, on data that the README's first command makes."""
+    monkeypatch.chdir(tmp_path)
+    main(["data", "make", "twin/6halfcheetah-medium", "--transitions", "3000"])
+    names: dict = {}
+    for code in blocks(ROOT / "docs/guide.md", "python"):
+        exec(smaller(code), names)
+    assert [step for step, _ in names["curve"]] == [20]
+    assert np.isfinite(names["earned"])
+
+
+def test_the_guide_names_coefficients_as_they_are():
+    """Every option with a default is VGM²P's, and has that default."""
+    table = (ROOT / "docs/guide.md").read_text().split("## The coefficients")[1]
+    rows = [[cell.strip() for cell in row.split("|")] for row in table.splitlines() if "| `--" in row]
+    assert len(rows) == 11
+    for _, _, _, option, default, *_ in rows:
+        value = VGM2P()
+        for name in option.strip("`-").replace("-", "_").split("."):
+            value = getattr(value, name)
+        assert default == ("none" if value is None else f"{value:g}")
+
+
+@pytest.mark.slow
 def test_the_guide_to_controllers_runs(tmp_path, monkeypatch, data_home, capfd):
     """From a recording to a team of ONNX processes scored in its environment, and the rest of the page."""
     monkeypatch.chdir(tmp_path)
