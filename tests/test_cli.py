@@ -219,7 +219,7 @@ def test_a_score_is_said_where_no_picture_can_be_drawn(hopper, tmp_path, monkeyp
     main(["train", hopper, "--out", str(tmp_path), *TINY, "bc", "--fit.hidden", "16"])
     told = " ".join(capsys.readouterr().out.split())
     assert f"bc on {hopper}: return" in told
-    assert "no picture: pictures need" in told
+    assert "no picture: a picture needs" in told
 
 
 def test_the_package_runs_as_a_module_and_tells_its_version():

@@ -56,10 +56,10 @@ CHOICES: dict[str, dict[str, Fields]] = {
         "each agent's own share": _of(label="local"),
         "of a central critic": _ahead(CentralAdvantage, "habit"),
     },
-    "values: linear, told the team on hoppers only, eight slopes, better episodes": {
-        "told on the others only": _told_otherwise,
-        "one slope": _values(slopes=1),
-        "all episodes": _values(selection=None),
+    "which team acts: told to values on hoppers only": {"told on the others only": _told_otherwise},
+    "slopes: eight, each of half of the episodes": {"one slope": _values(slopes=1)},
+    "episodes: the better ones": {"all episodes": _values(selection=None)},
+    "values: linear, of the better episodes": {
         "rewards less V(s), all episodes": _ahead(ReturnToGo),
         "mixed critics, TD, all episodes": _of(values=MixedIQL()),
         "the whole episode's return, all episodes": _of(values=EpisodeReturn()),

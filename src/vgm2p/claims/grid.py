@@ -68,16 +68,22 @@ def run_grid(
         waiting = {pool.submit(_in_a_process, root, cell): cell for cell in asked if cell not in known}
         try:
             for future in as_completed(waiting):
-                cell, error = waiting[future], future.exception()
-                if error:
-                    failures.append(f"{cell.experiment.task} {cell.name}: {error}")
-                else:
-                    _put(_lines(cell, root), cells, record)
-                tick(failures[-1] if error else future.result())
+                failures += _ended(waiting[future], future, root, cells, record, tick)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return failures
+
+
+def _ended(cell, future, root, cells, record, tick) -> list[str]:
+    """Put a cell that has ended on record; why it failed, if it did."""
+    if error := future.exception():
+        failed = f"{cell.experiment.task} {cell.name}: {error}"
+        tick(failed)
+        return [failed]
+    _put(_lines(cell, root), cells, record)
+    tick(future.result())
+    return []
 
 
 def of_tasks(cells: list[Cell], tasks: Collection[str]) -> list[Cell]:
@@ -109,7 +115,7 @@ def read_record(record: Path) -> list[dict]:
             line = json.loads(text)
         except json.JSONDecodeError:
             line = None
-        if not isinstance(line, dict) or not {"task", "name", "experiment"} <= line.keys():
+        if not isinstance(line, dict) or not {"task", "algorithm"} <= line.keys():
             raise InputError(f"{record}, line {place}, is no line of a claim's record: {text[:60]!r}")
         found.append(line)
     return found
@@ -129,7 +135,7 @@ def _borrow(asked, cells, record):
     missing = [cell for cell in asked if cell not in known]
     for other in sorted(record.parent.glob("*.jsonl")):
         try:
-            lines = by_cell(read_record(other))
+            lines = by_cell([line for line in read_record(other) if "experiment" in line])
         except InputError:  # somebody's other file
             continue
         for cell in _agreeing(missing, lines):
