@@ -10,6 +10,7 @@ import pytest
 from gymnasium import spaces
 from mpe2 import simple_speaker_listener_v4, simple_spread_v3
 from pettingzoo import ParallelEnv
+from pettingzoo.utils import BaseParallelWrapper
 
 import vgm2p
 from vgm2p.algorithms import BC, VGM2P, Fit
@@ -19,7 +20,6 @@ from vgm2p.data.writer import Writer
 from vgm2p.envs.pettingzoo import Layout, PettingZooVec, ends, make
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
-from vgm2p.recording import _same
 from vgm2p.runs import Experiment, load_policy, run, run_task
 from vgm2p.tasks import task
 
@@ -328,9 +328,13 @@ def test_a_recording_goes_on_only_as_it_was_begun(data_home):
 
 
 def test_a_recording_names_no_module_with_other_ranges_of_actions():
-    layout = Layout.of(make(SPREAD, {"continuous_actions": True}))
-    with pytest.raises(InputError, match="its 'high' is "):
-        _same(layout._replace(high=2 * layout.high), SPREAD, {"continuous_actions": True})
+    class Wider(BaseParallelWrapper):
+        def action_space(self, agent):
+            return spaces.Box(-2.0, 2.0, self.env.action_space(agent).shape)
+
+    options = {"continuous_actions": True}
+    with pytest.raises(InputError, match="its 'low' is "):
+        vgm2p.record(Wider(make(SPREAD, options)), "own/wider", module=SPREAD, options=options)
 
 
 def test_the_vectorised_environment_agrees_with_plain_ones():

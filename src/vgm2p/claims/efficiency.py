@@ -48,8 +48,8 @@ PARTS = len(METHODS) + len(BATTLE_METHODS) + 2 * len(COSTS) + len(GROWN) * len(S
 def seconds(*calls: Callable[[], Any], repeats: int, rounds: int = 10) -> list[float]:
     """Seconds of each call, after one that compiles: the least of its medians over some rounds.
 
-    Calls take turns, `repeats` at a time: what else a machine does comes in bursts, only ever adds, and
-    lasts longer than a turn, so that it does not fall on one of them alone.
+    Calls take turns, `repeats` at a time: what else a machine does comes in bursts and only ever adds, and
+    where it lasts it falls on all of them.
     """
     for call in calls:
         jax.block_until_ready(call())

@@ -213,7 +213,7 @@ def _assets() -> Path:
     """Gymnasium's folder of robot models, found without importing Gymnasium."""
     spec = importlib.util.find_spec("gymnasium")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(str(needs("a MuJoCo task", "mujoco")))
+        raise needs("a MuJoCo task", "mujoco")
     return Path(spec.origin).parent / "envs" / "mujoco" / "assets"
 
 
