@@ -140,7 +140,8 @@ def test_missing_data_names_the_command(capsys):
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path, capsys):
-    assert "holds no experiment.json" in fails(["evaluate", str(tmp_path)], capsys)
+    for command in ("evaluate", "play"):
+        assert "holds no experiment.json: name the folder" in fails([command, str(tmp_path)], capsys)
 
 
 def test_a_file_where_a_folder_belongs_is_an_error(trained, tmp_path, capsys):

@@ -234,10 +234,7 @@ def load_policy(folder: Path | str) -> Policy:
     Raises InputError if the folder is not a run, or if its parameters do not fit its experiment.
     """
     folder = Path(folder)
-    if not (folder / "experiment.json").exists():
-        what = "is a file" if folder.is_file() else "holds no experiment.json"
-        raise InputError(f"{folder} {what}: name the folder that training wrote")
-    record = read_json(folder / "experiment.json")
+    record = _asked(folder)
     if missing := {"discrete", "action_dim"} - set(record):
         told = ", ".join(sorted(missing))
         raise InputError(f"{folder} was made with another version of vgm2p: experiment.json lacks {told}")
@@ -297,9 +294,17 @@ def experiment_from(record: dict[str, Any]) -> Experiment:
         raise InputError(f"the run was made with another version of vgm2p: {error}") from error
 
 
+def _asked(folder) -> dict[str, Any]:
+    """What a run's experiment.json holds. InputError if the folder is none of a run."""
+    if not (folder / "experiment.json").exists():
+        what = "is a file" if folder.is_file() else "holds no experiment.json"
+        raise InputError(f"{folder} {what}: name the folder that training wrote")
+    return read_json(folder / "experiment.json")
+
+
 def run_task(folder: Path) -> Task | Own:
     """What a run was trained on; of your own data, as their card was then."""
-    name = read_json(folder / "experiment.json")["task"]
+    name = _asked(folder)["task"]
     return TASKS[name] if name in TASKS else Own(name, read_json(folder / "data.json"))
 
 
