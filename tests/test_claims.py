@@ -160,7 +160,7 @@ def test_only_the_tasks_asked_for_run_and_the_record_keeps_the_grids_order(grid,
         run_grid([other, *cells], tmp_path / "runs", path, 1, heard.append, ("twin/2ant-expret",))
 
 
-def line(name, method, seed, score, good=900.0):
+def line(name, method, seed, score, good=900.0, data="a"):
     return {
         "task": name,
         "algorithm": method,
@@ -170,7 +170,18 @@ def line(name, method, seed, score, good=900.0):
         "data_mean": 500.0,
         "data_std": 10.0,
         "data_good": good,
+        "data_sha256": data,
     }
+
+
+def test_a_score_of_another_processors_data_is_marked_and_the_caption_says_so():
+    ours, other = (line("twin/3hopper-medium", m, 0, 700, data=d) for m, d in (("bc", "a"), ("cql", "b")))
+    found = table.Results([ours, other])
+    assert found.text("twin/3hopper-medium", "bc") == "700"
+    assert found.text("twin/3hopper-medium", "cql") == "700†"
+    assert found.text("twin/3hopper-medium", "awr") == "not run"
+    assert "another kind of processor" in table.explained("Returns", [("700", "700†")])
+    assert table.explained("Returns", [("700", "not run")]) == "Returns"
 
 
 def test_the_table_shows_means_and_what_has_not_run(tmp_path):

@@ -163,9 +163,14 @@ def test_records_were_made_with_the_settings_in_the_code(claim):
         assert line["experiment"] == experiment_fields(experiment)
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__.split(".")[-1])
+@pytest.mark.parametrize(
+    "claim", [sensitivity, ablations, tactics], ids=lambda claim: claim.__name__.split(".")[-1]
+)
 def test_what_a_record_says_of_a_set_was_learned_from_one_dataset(claim):
-    """Another processor rolls out other bytes: methods compared on a set must have had the same."""
+    """Another processor rolls out other bytes: what is compared on a set must have had the same.
+
+    The tables of methods mark what has not.
+    """
     lines = read_record(ROOT / f"results/{claim.__name__.split('.')[-1]}.jsonl")
     of = {line["task"]: line["data_sha256"] for line in lines}
     assert [line["data_sha256"] for line in lines] == [of[line["task"]] for line in lines]

@@ -9,10 +9,10 @@ from numpy import ndarray
 
 from vgm2p.claims.grid import Cell, Options, label, read_record
 from vgm2p.claims.presets import ONCE
-from vgm2p.claims.table import STRENGTHS, Results, chance
+from vgm2p.claims.table import STRENGTHS, Results, chance, explained
 from vgm2p.claims.words import Words, short
 from vgm2p.runs import Experiment
-from vgm2p.stats import interquartile_mean, mean_and_interval, stratified_interval, told
+from vgm2p.stats import interquartile_mean, stratified_interval, told
 from vgm2p.tasks import BATTLES
 
 METHODS = ("vgm2p", "bc", "filtered_bc", "meanflow_bc", "awr", "omiga", "mac_flow", "categorical_cfg")
@@ -69,18 +69,14 @@ def tables(record: Path) -> str:
 
 def _won(caption, found, methods, options="") -> Words:
     rows = [
-        (short(name), _data(found, name), *(_percent(found.seeds(name, m, options)) for m in methods))
+        (short(name), _data(found, name), *(found.text(name, m, options, 100) for m in methods))
         for name in filter(found.data, BATTLES)
     ]
-    return Words(caption, ("set", "data", *methods), rows)
+    return Words(explained(caption, rows), ("set", "data", *methods), rows)
 
 
 def _data(found, name) -> str:
     return f"{100 * found.data(name)['data_win_rate']:.0f}"
-
-
-def _percent(seeds) -> str:
-    return mean_and_interval(100 * seeds)
 
 
 def _aggregates(found) -> Words:
@@ -99,7 +95,7 @@ def _asked(found) -> Words:
     asked = [(method, options) for method in ("vgm2p", "categorical_cfg") for options in strengths]
     heads = [f"{method}{', ' if options else ''}{options}" for method, options in asked]
     rows = [
-        (short(name), *(_percent(found.seeds(name, *column)) for column in asked))
+        (short(name), *(found.text(name, *column, scale=100) for column in asked))
         for name in filter(found.data, BATTLES)
     ]
     return Words("The same networks asked for more", ("set", *heads), rows)

@@ -42,6 +42,8 @@ SCALE = (
     "about 85 % if scores are normal); P: how likely a seed of VGM²P beats one of the method's, over sets "
     "that both have run"
 )
+ELSEWHERE = "†"  # behind a score that was learned from other bytes of a set than VGM²P's was
+OTHER_BYTES = f"{ELSEWHERE} of the set as another kind of processor makes it: other episodes, the same teams"
 SUITED = (
     "The same over all twelve at each scale of execution noise; P: how likely a seed of VGM²P beats one of "
     "the method's, each acting with the scale that suits it best over the sets that it has run on"
@@ -102,6 +104,12 @@ class Results:
             found += [] if returns is None else [self.score(returns)]
         return np.array(found)
 
+    def text(self, name: str, method: str, options: str = "", scale: float = 1) -> str:
+        """Mean score and interval of the seeds, marked where they learned `ELSEWHERE`; "not run" of none."""
+        lines = [self.data(name), *self.lines.get((name, method), [])]
+        mark = ELSEWHERE if len({line["data_sha256"] for line in lines if line}) > 1 else ""
+        return mean_and_interval(scale * self.seeds(name, method, options)) + mark
+
     def data(self, name: str) -> dict | None:
         """A line on that set, for what it says of the data."""
         return next((lines[0] for (at, _), lines in self.lines.items() if at == name), None)
@@ -128,18 +136,25 @@ def _returns(caption, found, names, methods) -> Words:
     for name in names:
         line = found.data(name)
         data = f"{line['data_mean']:.0f} ± {line['data_std']:.0f}" if line else ""
-        texts = [mean_and_interval(found.seeds(name, method)) for method in methods]
+        texts = [found.text(name, method) for method in methods]
         rows.append((short(name), data, *texts, str(published(name) or "not found")))
-    return Words(caption, ("set", "data", *methods, "VGM²P, published, on OMIGA's data"), rows)
+    heads = ("set", "data", *methods, "VGM²P, published, on OMIGA's data")
+    return Words(explained(caption, rows), heads, rows)
 
 
 def _columns(caption, found, columns: dict[str, tuple[str, str]]) -> Words:
     """Returns on every set that has run; of each column a method and the options that it acts with."""
     rows = [
-        (short(name), *(mean_and_interval(found.seeds(name, *column)) for column in columns.values()))
+        (short(name), *(found.text(name, *column) for column in columns.values()))
         for name in filter(found.data, TWINS)
     ]
-    return Words(caption, ("set", *columns), rows)
+    return Words(explained(caption, rows), ("set", *columns), rows)
+
+
+def explained(caption: str, rows: Iterable[Iterable[str]]) -> str:
+    """The caption, and what the mark `ELSEWHERE` means if a cell of the rows bears it."""
+    marked = any(text.endswith(ELSEWHERE) for row in rows for text in row)
+    return f"{caption} ({OTHER_BYTES})" if marked else caption
 
 
 def _aggregates(found) -> Words:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vgm2p.algorithms import CONTINUOUS
 from vgm2p.claims import ablations, aims, devices, efficiency, sensitivity, smax, table, tactics, wide
-from vgm2p.claims.table import FOUR, MAIN, Results
+from vgm2p.claims.table import FOUR, MAIN, Results, explained
 from vgm2p.claims.words import Words, short
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
@@ -18,7 +18,7 @@ from vgm2p.report import figures
 from vgm2p.report.content import Records, Run, curve_of, records, runs
 from vgm2p.report.figures import Dot
 from vgm2p.runs import experiment_from
-from vgm2p.stats import interquartile_mean, interval, mean_and_interval, stratified_interval
+from vgm2p.stats import interquartile_mean, interval, stratified_interval
 from vgm2p.tasks import BATTLES, TWINS, published, task
 
 
@@ -111,9 +111,14 @@ def _tables(found) -> list[dict[str, Any]]:
         ("Every method on four sets", FOUR, CONTINUOUS),
     )
     return [
-        {"title": title, "methods": list(methods), "rows": [_row(found, name, methods) for name in names]}
+        _table(title, methods, [_row(found, name, methods) for name in names])
         for title, names, methods in parts
     ]
+
+
+def _table(title, methods, rows) -> dict[str, Any]:
+    texts = [[cell["text"] for cell in row["cells"]] for row in rows]
+    return {"title": explained(title, texts), "methods": list(methods), "rows": rows}
 
 
 def _battles(found) -> list[dict[str, Any]]:
@@ -122,7 +127,7 @@ def _battles(found) -> list[dict[str, Any]]:
         return []
     names, methods = [name for name in BATTLES if found.data(name)], list(smax.METHODS)
     rows = [_row(found, name, methods, scale=100) for name in names]
-    return [{"title": "Battles won, in percent", "methods": methods, "rows": rows}]
+    return [_table("Battles won, in percent", methods, rows)]
 
 
 def _missing(cells, found) -> list[Any]:
@@ -140,7 +145,7 @@ def _row(found, name, methods, scale=1) -> dict[str, Any]:
         {
             "method": m,
             "mean": means.get(m),
-            "text": mean_and_interval(s),
+            "text": found.text(name, m, scale=scale),
             "best": m == best,
             "level": bool(len(s)) and m != best and interval(s)[1] >= floor,
         }
