@@ -239,12 +239,11 @@ def test_folder_without_permission_is_an_input_error(tmp_path):
         store.write_json(tmp_path / "file" / "card.json", {})
 
 
-def test_take_and_split_keep_whole_episodes():
+def test_take_gives_whole_episodes_in_the_order_asked_for():
     data = episodes()
-    part, rest = data.split(2 / 3)
-    assert len(part.lengths) == 2
-    assert sorted([*part.returns, *rest.returns]) == pytest.approx(sorted(data.returns))
-    np.testing.assert_array_equal(data.take(np.array([1])).state, data.state[4:7])
+    part = data.take(np.array([2, 1]))
+    assert part.returns == pytest.approx(data.returns[[2, 1]])
+    np.testing.assert_array_equal(part.take(np.array([1])).state, data.state[4:7])
 
 
 def test_best_keeps_episodes_that_reach_an_expectile_of_the_returns():

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from vgm2p.actions import Codec
@@ -15,6 +16,7 @@ from vgm2p.errors import InputError
 from vgm2p.flows import Field, MeanFlow
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Chance, Metrics, Params, Sampling, Spec, TrainState, Transition
+from vgm2p.values import Values
 
 
 class Algorithm(Hashable, Protocol):
@@ -261,6 +263,14 @@ def clone_act(
     """Every agent's action by an unconditional flow."""
     field = lambda z, t, r: policy(z, t, r, obs, unconditional(obs), legal)  # noqa: E731
     return flow_act(spec, flow, field, latent(spec, obs, chance, how.noise), how, legal)
+
+
+def team_labels(
+    values: Values, params: Any, slow: Any, batch: Transition, threshold: float
+) -> Bool[Array, "b n"]:
+    """Was the team's action good, by an advantage of at least `threshold`? The same for each agent; fixed."""
+    good = stop_gradient(values.advantage(params, slow, batch).team) >= threshold
+    return jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
 
 
 def pick(

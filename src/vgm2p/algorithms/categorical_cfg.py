@@ -14,10 +14,9 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, pick, redraw, start
+from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, pick, redraw, start, team_labels
 from vgm2p.algorithms.bc import choose, log_probability
 from vgm2p.errors import InputError
 from vgm2p.nets import MLP, mean
@@ -74,10 +73,8 @@ class CategoricalCFG:
 
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
-            advantage = self.values.advantage(params.values, state.target.values, batch)
-            reached = stop_gradient(advantage.team) >= self.threshold
+            reached = team_labels(self.values, params.values, state.target.values, batch, self.threshold)
             good = reached | (state.step < self.warmup)
-            good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
             policy_loss = self.policy_loss(params.policy, batch, good, key)
             metrics = metrics | {"label/positive": reached.mean(), "loss/policy": policy_loss}
             return value_loss + policy_loss, metrics

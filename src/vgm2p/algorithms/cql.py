@@ -5,7 +5,7 @@ of agent i sees its own action and is trained on the team's reward.
 
 | equation | here |
 |---|---|
-| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `td_target`, `smoothed` |
+| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `critic_loss` |
 | weight (T log mean_a exp(Q(o_i, a) / T) - Q(o_i, a_i)), a uniform or near pi(o_i) | `conservative` |
 | -Q(o_i, pi(o_i)) / mean abs Q | `climb` |
 """
@@ -19,8 +19,8 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, start
-from vgm2p.algorithms.td3_bc import deterministic_net, smoothed
-from vgm2p.critics import Critics, climb, td_loss, td_target
+from vgm2p.algorithms.td3_bc import critic_loss, deterministic_net, smoothed
+from vgm2p.critics import Critics, climb
 from vgm2p.nets import MLP
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
@@ -66,10 +66,7 @@ class CQL:
         next_key, sample_key = jax.random.split(key)
 
         def loss(params):
-            next_action = smoothed(spec, state.target.policy, batch.next_obs, next_key, self.smoothing)
-            next_action = spec.actions.settle(next_action, batch.next_legal)
-            target = td_target(state.target.values, batch, next_action, lower=True)
-            q_loss = td_loss(params.values, batch, target)
+            q_loss = critic_loss(spec, params.values, state.target, batch, next_key, self.smoothing)
             low = self.conservative(spec, params.values, params.policy, batch, sample_key)
             policy_loss = climb(spec, params.values, batch, jnp.tanh(params.policy(batch.obs)))
             metrics = {"loss/q": q_loss, "loss/conservative": low, "loss/policy": policy_loss}

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
-from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import (
@@ -25,6 +23,7 @@ from vgm2p.algorithms.algorithm import (
     pick,
     redraw,
     start,
+    team_labels,
 )
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
@@ -81,10 +80,8 @@ class FilteredBC:
 
         def loss(params):
             value_loss, metrics = self.values.loss(params.values, state.target.values, batch)
-            advantage = self.values.advantage(params.values, state.target.values, batch)
-            reached = stop_gradient(advantage.team) >= self.threshold
+            reached = team_labels(self.values, params.values, state.target.values, batch, self.threshold)
             good = reached | (state.step < self.warmup)
-            good = jnp.broadcast_to(good[:, None], batch.obs.shape[:2])
             rows = len(good) // self.pool
             index = pick(good, rows, pick_key, None if self.shared_noise else batch.acting)
             drawn = redraw(batch, index)

@@ -5,7 +5,7 @@ is trained on the team's reward.
 
 | equation | here |
 |---|---|
-| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `td_target`, `smoothed` |
+| (Q(o_i, a_i) - [R + gamma (1 - d) min_k Q'_k(o'_i, pi'(o'_i) + clip(e))])^2 | `critic_loss` |
 | (pi(o_i) - a_i)^2 - weight Q(o_i, pi(o_i)) / mean abs Q | `climb` |
 """
 
@@ -58,10 +58,7 @@ class TD3BC:
         """One step on the critics and one on the policy."""
 
         def loss(params):
-            next_action = smoothed(spec, state.target.policy, batch.next_obs, key, self.smoothing)
-            next_action = spec.actions.settle(next_action, batch.next_legal)
-            target = td_target(state.target.values, batch, next_action, lower=True)
-            q_loss = td_loss(params.values, batch, target)
+            q_loss = critic_loss(spec, params.values, state.target, batch, key, self.smoothing)
             action = jnp.tanh(params.policy(batch.obs))
             gap = jnp.square(action - jnp.clip(batch.action, -1.0, 1.0)).mean(-1)
             clone = mean(gap, batch.acting)
@@ -81,6 +78,15 @@ class TD3BC:
         """Every agent's action from its own observation; no noise."""
         del chance
         return spec.actions.decode(jnp.tanh(params.policy(obs)), legal)
+
+
+def critic_loss(
+    spec: Spec, critics: Critics, slow: ValuePolicyParams, batch: Transition, key: PRNGKeyArray, scale: float
+) -> Float[Array, ""]:
+    """TD3's: towards the lower of the slow critics at the slow policy's next action, with noise on it."""
+    next_action = smoothed(spec, slow.policy, batch.next_obs, key, scale)
+    next_action = spec.actions.settle(next_action, batch.next_legal)
+    return td_loss(critics, batch, td_target(slow.values, batch, next_action, lower=True))
 
 
 def deterministic_net(spec: Spec, fit: Fit, key: PRNGKeyArray) -> MLP:

@@ -178,12 +178,6 @@ class Dataset:
         reached = self.returns >= min(level, self.returns.max())  # rounding must not leave none
         return np.flatnonzero(reached)
 
-    def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
-        """Two datasets of whole episodes: about `share` of them drawn at random, and the rest."""
-        order = np.random.default_rng(seed).permutation(len(self.lengths))
-        cut = round(share * len(order))
-        return self.take(np.sort(order[:cut])), self.take(np.sort(order[cut:]))
-
     def take(self, episodes: Int[ndarray, " k"]) -> "Dataset":
         """The named episodes, in that order."""
         first, lengths, row = self.first, self.lengths, self.rows(episodes)
