@@ -88,9 +88,10 @@ def extent(states: TrainState) -> Float[Array, " seeds"]:
 def check_finite(metrics: dict[str, list[float]], step: int, seeds: tuple[int, ...]) -> None:
     """Raises NonFiniteError, naming the metric, if any seed's mean over a chunk is not a number."""
     for name, values in metrics.items():
-        for seed, value in zip(seeds, values, strict=True):
-            if not jnp.isfinite(value):
-                raise NonFiniteError(
-                    f"{name} is {value} for seed {seed} by update {step}: "
-                    "lower the learning rate, or ask for less guidance; the last checkpoint is kept"
-                )
+        ill = [pair for pair in zip(seeds, values, strict=True) if not jnp.isfinite(pair[1])]
+        if ill:
+            seed, value = ill[0]
+            raise NonFiniteError(
+                f"{name} is {value} for seed {seed} by update {step}: "
+                "lower the learning rate, or ask for less guidance; the last checkpoint is kept"
+            )

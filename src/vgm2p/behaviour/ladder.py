@@ -94,13 +94,12 @@ def roll_out(
     while total < transitions:
         count = min(env.copies, 1 + math.ceil((transitions - total) / length))
         key = jax.random.fold_in(jax.random.key(seed), wave)
-        before = total
-        for episode in play_wave(env, start(), count, seed + wave * env.copies, key):
-            if total >= transitions:
-                break
-            log.append(episode)
-            total += len(episode.reward)
-        tick(total - before)
+        played = play_wave(env, start(), count, seed + wave * env.copies, key)
+        reached = np.cumsum([len(episode.reward) for episode in played])
+        needed = int(np.searchsorted(reached, transitions - total)) + 1
+        log += played[:needed]
+        tick(int(reached[:needed][-1]))
+        total += int(reached[:needed][-1])
         wave += 1
     return log
 

@@ -4,6 +4,7 @@ Nothing here needs more memory than a block of rows and a few numbers per row, s
 memory can be looked at too.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
@@ -208,15 +209,14 @@ def _leaks(data: Dataset) -> Iterator[Finding]:
         "the action of the same step": coded,
         "the reward of the same step": data.reward[rows][:, None],
     }
-    for name, x in (("state", data.state), ("obs", data.obs)):
-        if x is None:
-            continue
-        seen = x[at].reshape(len(rows), -1).astype(np.float64)
-        for what, told in sources.items():
-            pairs = np.argwhere(np.abs(_correlation(seen, told)) > 0.999)
-            if len(pairs):
-                entry = ", ".join(map(str, np.unravel_index(int(pairs[0][0]), x.shape[1:])))
-                yield _leak(f"'{name}' entry {entry} is {what}", "action" in what)
+    fields = {"state": data.state, "obs": data.obs}
+    seen = {name: x[at] for name, x in fields.items() if x is not None}
+    for (name, x), (what, told) in itertools.product(seen.items(), sources.items()):
+        flat = x.reshape(len(rows), -1).astype(np.float64)
+        pairs = np.argwhere(np.abs(_correlation(flat, told)) > 0.999)
+        if len(pairs):
+            entry = ", ".join(map(str, np.unravel_index(int(pairs[0][0]), x.shape[1:])))
+            yield _leak(f"'{name}' entry {entry} is {what}", "action" in what)
 
 
 def _leak(told, is_action) -> Finding:

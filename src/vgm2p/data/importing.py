@@ -52,11 +52,10 @@ def import_data(
         writer.card = {"id": name, **card, **known}
         writer.card |= {"licence": licence} if licence else {}
         own, scaled = Own(name, writer.card), _scaled(action_range, writer.card)
-        for k, part in enumerate(map(scaled, episodes)):
-            seen = _whole_state(part) if own.team and not TEAMS[own.team].partial else part
-            if k == 0:  # the writer holds the others to it
-                own.check(seen)
-            writer.add(seen)
+        whole = own.team and not TEAMS[own.team].partial
+        seen = (_whole_state(part) if whole else part for part in map(scaled, episodes))
+        for part in _checked(seen, own):
+            writer.add(part)
         return writer.finish()
     except BaseException as error:
         if (folder / "unfinished").exists():
@@ -65,6 +64,14 @@ def import_data(
             raise
         # Whatever a format's library raises at a damaged file, of which it knows more than we do.
         raise InputError(f"{source} can't be read as {kind} ({type(error).__name__}: {error})") from error
+
+
+def _checked(episodes, own) -> Iterator[Dataset]:
+    """The episodes, the first held to the environment; the writer holds the others to the first."""
+    for k, part in enumerate(episodes):
+        if k == 0:
+            own.check(part)
+        yield part
 
 
 def _environment(env) -> dict[str, Any]:

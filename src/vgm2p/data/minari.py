@@ -43,7 +43,6 @@ def write(dataset: Dataset, name: str) -> None:
         raise InputError(f"{dataset.id}: Minari can't hold what each agent sees, or which choices are legal")
     minari = _minari()
     from gymnasium import spaces
-    from minari.data_collector import EpisodeBuffer
 
     n, a = dataset.action.shape[1:]
     try:
@@ -52,33 +51,35 @@ def write(dataset: Dataset, name: str) -> None:
         raise InputError(f"{name!r} is no name of Minari's, such as vgm2p/hopper-v0 ({error})") from error
     if name in minari.list_local_datasets():
         raise InputError(f"Minari has a dataset {name!r} already: choose another name, or delete that one")
-    buffers = []
-    for episode in range(len(dataset.lengths)):
-        part = dataset.take(np.array([episode]))
-        end = np.zeros(len(part.reward), bool)
-        end[-1] = True
-        buffers.append(
-            EpisodeBuffer(
-                id=episode,
-                observations=part.state,
-                actions=part.action.reshape(len(part.action), -1),
-                rewards=part.reward.astype(np.float64),
-                terminations=end & part.terminated[0],
-                truncations=end & ~part.terminated[0],
-                infos={},
-            )
-        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for an author, an environment and more
         minari.create_dataset_from_buffers(
             name,
-            buffers,
+            [_buffer(dataset, episode) for episode in range(len(dataset.lengths))],
             observation_space=spaces.Box(-np.inf, np.inf, dataset.state.shape[1:], np.float32),
             action_space=spaces.Box(-np.inf, np.inf, (n * a,), np.float32),
             algorithm_name="vgm2p",
             description=f"{dataset.id}: {n} agents with {a} actions each, side by side",
             requirements=[],
         )
+
+
+def _buffer(dataset, episode):
+    """One episode in Minari's form."""
+    from minari.data_collector import EpisodeBuffer
+
+    part = dataset.take(np.array([episode]))
+    end = np.zeros(len(part.reward), bool)
+    end[-1] = True
+    return EpisodeBuffer(
+        id=episode,
+        observations=part.state,
+        actions=part.action.reshape(len(part.action), -1),
+        rewards=part.reward.astype(np.float64),
+        terminations=end & part.terminated[0],
+        truncations=end & ~part.terminated[0],
+        infos={},
+    )
 
 
 def _episodes(found, name, agents) -> Iterator[Dataset]:
