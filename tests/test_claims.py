@@ -184,6 +184,15 @@ def test_a_score_of_another_processors_data_is_marked_and_the_caption_says_so():
     assert table.explained("Returns", [("700", "not run")]) == "Returns"
 
 
+def test_published_returns_stand_with_their_source_and_spread():
+    shown = table.published_returns()
+    row = next(row for row in shown.rows if row[0] == "6halfcheetah-medium-expert")
+    told = dict(zip(shown.heads, row, strict=True))
+    assert (told["VGM2P"], told["OMIGA"]) == ("not found", "2948 ± 519")
+    assert "on OMIGA's data" in shown.caption
+    assert "arXiv 2604.08174" in shown.caption
+
+
 def test_the_table_shows_means_and_what_has_not_run(tmp_path):
     record = tmp_path / "table.jsonl"
     lines = [line("twin/3hopper-medium", "bc", seed, score) for seed, score in enumerate((600, 700, 800))]

@@ -19,7 +19,7 @@ from vgm2p.stats import (
     stratified_interval,
     told,
 )
-from vgm2p.tasks import TASKS, TWINS, published
+from vgm2p.tasks import TASKS, TWINS, published, reference, tabled
 
 MAIN = ("vgm2p", "bc", "meanflow_bc", "filtered_bc", "omiga", "mac_flow", "diffusion_bc")  # on every set
 FOUR = tuple(  # where every method runs
@@ -72,6 +72,7 @@ def tables(record: Path) -> str:
     for asked in map(label, NOISES):
         columns = {method: (method, asked) for method in MAIN}
         parts.append(_columns(f"The main methods acting with {asked}", found, columns))
+    parts.append(published_returns())
     more = {"guidance=1.0, steps=1": ("vgm2p", "")}
     more |= {label(options): ("vgm2p", label(options)) for options in (*STRENGTHS, TEN_JUMPS)}
     parts.append(_columns("VGM²P, asked for more of the same networks", found, more))
@@ -149,6 +150,25 @@ def _columns(caption, found, columns: dict[str, tuple[str, str]]) -> Words:
         for name in filter(found.data, TWINS)
     ]
     return Words(explained(caption, rows), ("set", *columns), rows)
+
+
+def published_returns() -> Words:
+    """What papers report on the sets that the twins are matched to; the sources stand in the caption."""
+    found = reference()["scores"]
+    rows = []
+    for name in TWINS:
+        where = tabled(name)
+        returns = [scores[where.team].get(where.tier) for scores in found.values()]
+        rows.append((short(name), *map(_figure, returns)))
+    sources = "; ".join(f"{method}: {scores['source']}" for method, scores in found.items())
+    return Words(f"Published returns, on OMIGA's data ({sources})", ("set", *found), rows)
+
+
+def _figure(figure: float | list[float] | None) -> str:
+    """A published mean, with its deviation over seeds where the source has one."""
+    if figure is None:
+        return "not found"
+    return f"{figure[0]:.0f} ± {figure[1]:.0f}" if isinstance(figure, list) else f"{figure:.0f}"
 
 
 def explained(caption: str, rows: Iterable[Iterable[str]]) -> str:

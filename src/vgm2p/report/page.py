@@ -54,6 +54,7 @@ def render(record: Records, own: list[Run]) -> str:
         else [],
         scores=_scores(found),
         tables=_tables(found),
+        published=table.published_returns(),
         battles=_battles(battles),
         curves=_curves(found),
         sweeps=_sweeps(record.sensitivity),
