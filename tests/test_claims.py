@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from dataclasses import fields, replace
 from functools import partial
 
@@ -131,6 +132,25 @@ def test_a_cell_that_is_killed_stops_no_other(grid, tmp_path, monkeypatch):
     failures = run_grid(cells, runs, tmp_path / "record.jsonl", 1, lambda line: None)
     assert ["narrow" in failure for failure in failures] == [True]
     assert {line["name"] for line in read_record(tmp_path / "record.jsonl")} == {"wide"}
+
+
+def test_a_record_that_can_not_be_written_stops_the_grid(grid, tmp_path, monkeypatch):
+    """What has not begun then trains for nothing."""
+    cells, begun = grid[0], []
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    def slowly(root, cell):
+        time.sleep(0.2)
+        begun.append(cell.name)
+
+    monkeypatch.setattr("vgm2p.claims.grid._put", full)
+    monkeypatch.setattr("vgm2p.claims.grid._in_a_process", slowly)
+    monkeypatch.setattr("vgm2p.claims.grid._lines", lambda cell, root: [])
+    with pytest.raises(OSError, match="no space left"):
+        run_grid(cells * 5, tmp_path, tmp_path / "record.jsonl", 1, lambda line: None)
+    assert len(begun) < 4
 
 
 def test_a_cell_that_fails_is_named_stops_no_other_and_loses_no_line(grid, tmp_path):

@@ -161,10 +161,21 @@ def test_a_model_card_tells_score_data_and_licence(hopper, tmp_path):
         export(tmp_path / "run", tmp_path / "out", seed=7)
 
 
+def test_a_model_card_of_a_run_that_has_not_ended_says_so(hopper, tmp_path):
+    trained(hopper, BC(**TINY), tmp_path / "run", seeds=(0,))
+    (tmp_path / "run/result.json").unlink()
+    export(tmp_path / "run", tmp_path / "out", "stablehlo")
+    assert "not scored: the run has not ended" in (tmp_path / "out/README.md").read_text()
+
+
 def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(hopper, tmp_path):
     trained(hopper, BC(**TINY), tmp_path / "run", seeds=(0,))
     with pytest.raises(InputError, match="holds other files than an exported team"):
         export(tmp_path / "run", tmp_path / "run")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model.json").write_text('{"format": "layers-model"}')
+    with pytest.raises(InputError, match="holds other files than an exported team"):
+        export(tmp_path / "run", tmp_path / "theirs")
     export(tmp_path / "run", tmp_path / "out", "onnx")
     paths = export(tmp_path / "run", tmp_path / "out", "stablehlo")
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)

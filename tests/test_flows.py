@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vgm2p import flows
+from vgm2p.errors import InputError
 from vgm2p.flows import MeanFlow, Sample
 from vgm2p.nets import MLP
 
@@ -165,9 +166,19 @@ def test_anchor_rows_and_only_they_have_equal_times():
     assert (sample.r[100:] < sample.t[100:]).all()
 
 
+def test_marginal_velocities_that_nothing_teaches_carry_no_derivative():
+    with pytest.raises(InputError, match='anchors 0 with tangent "ema"'):
+        MeanFlow(anchors=0.0)
+    z = jnp.zeros((1, 2))
+    with pytest.raises(InputError, match=r"batch 1 leaves no row to anchors 0\.5"):
+        MeanFlow().loss(lambda z, t, r, c: z, MeanFlow().draw(z, jax.random.key(0)), None, z, z)
+
+
 def test_intervals_end_at_the_data_or_at_the_earlier_of_two_draws():
     z = jnp.zeros((4000, 2))
-    at_data, drawn = (MeanFlow(anchors=0.0, to_data=b).draw(z, jax.random.key(0)) for b in (True, False))
+    at_data, drawn = (
+        MeanFlow(anchors=0.0, tangent="sample", to_data=b).draw(z, jax.random.key(0)) for b in (True, False)
+    )
     np.testing.assert_array_equal(at_data.r, 0)
     np.testing.assert_array_equal(at_data.t, drawn.t)
     assert float(drawn.r.mean()) == pytest.approx(1 / 3, abs=0.02)

@@ -400,6 +400,7 @@ def change(**fields):
         (change(reward=lambda x: x.astype(object)), "'reward' is of type object"),
         (change(state=lambda x: x[:, 0]), r"'state' has shape \(9,\); it needs \(rows, entries\)"),
         (change(state=lambda x: np.where(x == x[2, 0], np.nan, x)), r"'state' holds nan in row 2 at \(0,\)"),
+        (change(reward=lambda x: np.where(x == x[2], -np.inf, x)), r"'reward' holds -inf in row 2"),
         (change(action=lambda x: x - 9), "'action' holds the choice -9"),
         (change(action=lambda x: x + 9), r"'legal' has shape \(9, 2, 5\), which does not fit choices up to"),
         (change(legal=lambda x: None), "no 'legal' tells how many"),

@@ -11,6 +11,7 @@ import pytest
 
 from vgm2p.envs.env import play
 from vgm2p.envs.mujoco import MujocoVec
+from vgm2p.errors import InputError
 
 IDS = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "ant": "Ant-v4"}
 
@@ -115,11 +116,17 @@ def test_a_scripted_policy_earns_its_known_return():
     assert episode.lengths[0] == 1000
 
 
-def test_robots_run_where_nothing_can_be_drawn_and_films_say_what_is_missing():
-    """EGL, which many servers lack, is hidden from a process of its own."""
-    code = """
-import ctypes.util
-ctypes.util.find_library = lambda name: None
+@pytest.mark.parametrize(
+    ("hidden", "told"),
+    [
+        ("import ctypes.util; ctypes.util.find_library = lambda name: None", "MUJOCO_GL=disable: "),
+        ("import os; os.environ['PYOPENGL_PLATFORM'] = 'glx'", "MUJOCO_GL=egl: "),
+    ],
+)
+def test_robots_run_where_nothing_can_be_drawn_and_films_say_what_is_missing(hidden, told):
+    """EGL, which many servers lack, is hidden from a process of its own, or of no use to it."""
+    code = f"""
+{hidden}
 from vgm2p.envs.mujoco import MujocoVec
 env = MujocoVec("hopper", 1)
 print(env.reset(0).state.shape)
@@ -128,4 +135,10 @@ env.picture(64)
     unset = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=unset)
     assert ran.stdout == "(1, 11)\n"
-    assert "InputError: MuJoCo can't draw here (MUJOCO_GL=disable): install EGL" in ran.stderr
+    assert f"InputError: MuJoCo can't draw here ({told}" in ran.stderr
+    assert "Install EGL, on Debian with" in ran.stderr
+
+
+def test_physics_on_no_thread_is_refused():
+    with pytest.raises(InputError, match="threads -1 must be at least 1"):
+        MujocoVec("hopper", 1, threads=-1)

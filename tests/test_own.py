@@ -404,6 +404,7 @@ def test_a_team_without_an_environment_trains_and_says_so(data_home, tmp_path, c
         ("mpe2.simple_sprad", {}, "install its package, or mend the name"),
         ("json", {}, "has no function parallel_env"),
         (SPREAD, {"colour": "blue"}, "does not take the options"),
+        (SPREAD, {"local_ratio": 2}, r"does not take the options .*local_ratio.* \(AssertionError"),
     ],
 )
 def test_an_environment_that_is_not_there_is_told(module, options, told):

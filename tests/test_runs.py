@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from vgm2p.algorithms import BC, VGM2P, CategoricalCFG, CFGRLFlow, FilteredBC, Fit, MacFlow, MeanFlowBC
+from vgm2p.algorithms import (
+    AWR,
+    BC,
+    CQL,
+    VGM2P,
+    CategoricalCFG,
+    CFGRLFlow,
+    FilteredBC,
+    Fit,
+    MacFlow,
+    MeanFlowBC,
+)
 from vgm2p.data.store import locked, read_json, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
@@ -21,7 +32,7 @@ from vgm2p.runs import KEPT, Experiment, decode, encode, load_policy, prepare, r
 from vgm2p.tasks import task
 from vgm2p.train import NonFiniteError, advance, init, seed_keys
 from vgm2p.types import Sight
-from vgm2p.values import OMIGA, LinearAdvantage, MixedIQL, ReturnToGo
+from vgm2p.values import OMIGA, EpisodeReturn, LinearAdvantage, MixedIQL, ReturnToGo
 
 TINY = {"fit": Fit(hidden=(16,))}
 
@@ -163,6 +174,8 @@ def test_two_processes_do_not_train_in_one_folder(experiment, tmp_path):
         ({"window": 0}, "window 0 must be at least 1"),
         ({"seeds": ()}, "name at least one, and none twice"),
         ({"seeds": (0, 0)}, "name at least one, and none twice"),
+        ({"seeds": (0, 2**32)}, "seed 4294967296 must be 0 to 4,294,967,295"),
+        ({"eval_episodes": 5001, "seeds": (0, 1)}, "eval_episodes 5001, of 2 training seeds: at most 10,000"),
         ({"algorithm": "vgm2p"}, r"algorithm is 'vgm2p': give an object, such as vgm2p.VGM2P\(\)"),
         ({"algorithm": BC(noise=2.0)}, "noise 2.0 must be at least 0"),
         ({"algorithm": MeanFlowBC(steps=0)}, "steps 0 must be at least 1"),
@@ -205,6 +218,13 @@ def test_settings_that_mean_nothing_to_the_data_are_refused(changes, told, exper
         (MacFlow, "flow_steps", (0,)),
         (CategoricalCFG, "null_share", (0.0, 1.5)),
         (LinearAdvantage, "slopes", (0,)),
+        (MixedIQL, "expectile", (0.0, 90)),
+        (ReturnToGo, "expectile", (1.0,)),
+        (EpisodeReturn, "expectile", (80,)),
+        (OMIGA, "alpha", (0.0,)),
+        (AWR, "temperature", (0.0, -0.3)),
+        (CQL, "temperature", (0.0,)),
+        (CQL, "samples", (0,)),
     ],
 )
 def test_settings_that_leave_a_part_untrained_are_refused_at_once(kind, name, values):
@@ -360,3 +380,10 @@ def test_configurations_round_trip_through_json(config):
 def test_unknown_fields_of_another_version_are_an_input_error():
     with pytest.raises(InputError, match="another version of vgm2p"):
         decode({"class": "BC", "flavour": 1})
+
+
+def test_a_team_is_scored_only_where_it_can_act(experiment, tmp_path):
+    """As many agents do not make another task its own."""
+    run(experiment, tmp_path)
+    with pytest.raises(InputError, match=r"smax/3m-medium: the state has \d+ entries there, and 11 where"):
+        evaluate(load_policy(tmp_path), task("smax/3m-medium"), 1)

@@ -113,6 +113,13 @@ def test_an_illegal_choice_is_refused_by_name(battle):
         battle.step(np.array([[STAY, 7, STAY]] * COPIES))
 
 
+@pytest.mark.parametrize("choice", [-1, 99])
+def test_a_choice_that_nobody_ever_has_is_refused_by_name(battle, choice):
+    battle.reset(0)
+    with pytest.raises(InputError, match=f"agent 1 of 3m has no choice {choice} now"):
+        battle.step(np.array([[STAY, choice, STAY]] * COPIES))
+
+
 def test_an_unknown_scenario_names_the_nearest():
     with pytest.raises(InputError, match=r"unknown scenario '2s3y'.*2s3z"):
         SmaxVec("2s3y", 1)

@@ -22,6 +22,12 @@ def test_equal_seeds_have_a_point():
     assert interval(np.array([3.0, 3.0, 3.0])) == (3.0, 3.0)
 
 
+def test_seeds_that_differ_in_their_last_bit_have_an_interval():
+    low, high = interval(np.array([0.65, 0.65, 0.65, np.nextafter(0.65, 1)]))
+    assert low == pytest.approx(0.65)
+    assert high == pytest.approx(0.65)
+
+
 def test_interval_lies_within_the_seeds():
     low, high = interval(np.array([1.0, 2.0, 6.0]))
     assert 1.0 <= low < 3.0 < high <= 6.0

@@ -2,12 +2,27 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 MOST = 12  # names that a message lists
 
 
 class InputError(ValueError):
     """Bad input: names the file or field, the value, and the way to mend it. The CLI prints no traceback."""
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """InputError for one of these fields of `settings` that is not above 0."""
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise InputError(f"{name} {getattr(settings, name)} must be above 0")
+
+
+def check_fraction(settings: Any, *names: str) -> None:
+    """InputError for one of these fields of `settings` that is not above 0 and below 1."""
+    for name in names:
+        if not 0 < getattr(settings, name) < 1:
+            raise InputError(f"{name} {getattr(settings, name)} must be above 0 and below 1")
 
 
 def needs(what: str, extra: str) -> InputError:

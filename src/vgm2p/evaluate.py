@@ -13,12 +13,18 @@ FIRST_EPISODE, APART = 1_000_000, 10_000  # reset seeds of evaluations ...
 SEEDS = 900  # ... below 10,000,000, where those of our own data begin
 
 
+def check_episodes(name: str, episodes: int, seeds: int) -> None:
+    """InputError for more episodes, of each of so many seeds, than have initial states of their own."""
+    if episodes * seeds > APART:
+        raise InputError(f"{name} {episodes}, of {seeds} training seeds: at most {APART:,} in all")
+
+
 def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0) -> list[Episodes]:
     """`episodes` episodes for each training seed of `policy`, all side by side; one result per seed.
 
     Every training seed of the policy plays other initial states than those beside it, with its own noise;
     `seed`, 0 to 899, chooses both. InputError for another seed, for less than one episode or more than 10,000
-    over all seeds, and for a task of another number of agents than the policy's.
+    over all seeds, and for a task whose agents are not as many as the policy's, or see or do other things.
     """
     if episodes < 1:
         raise InputError(f"episodes {episodes} must be at least 1")
@@ -26,10 +32,7 @@ def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0
         raise InputError(
             f"seed {seed} must be 0 to {SEEDS - 1}: beyond, our own data's initial states are played"
         )
-    if episodes * len(policy.seeds) > APART:
-        raise InputError(
-            f"episodes {episodes}, of {len(policy.seeds)} training seeds: at most {APART:,} in all"
-        )
+    check_episodes("episodes", episodes, len(policy.seeds))
     if task.n != policy.view.n:
         raise InputError(f"{task.id} has {task.n} agents, but the team was trained as {policy.view.n}")
     seeds = len(policy.seeds)
@@ -38,6 +41,8 @@ def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0
     fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
 
     def act(sight, step):
+        if step == 0:
+            policy.check(env, sight, task.id)
         shown = jax.tree.map(lambda x: x.reshape(seeds, episodes, *x.shape[1:]), sight)
         actions = policy.act(shown, fold(keys, step))
         return actions.reshape(seeds * episodes, *actions.shape[2:])

@@ -133,9 +133,13 @@ def _graphs_in(out: Path) -> set[str]:
         raise InputError(f"{out} is a file: name a folder with --out")
     if not out.exists() or not any(out.iterdir()):
         return set()
+    others = InputError(f"{out} holds other files than an exported team: name another folder with --out")
     if not (out / "model.json").exists():
-        raise InputError(f"{out} holds other files than an exported team: name another folder with --out")
-    files = [agent["file"] for agent in read_json(out / "model.json")["agents"].values()]
+        raise others
+    try:
+        files = [agent["file"] for agent in read_json(out / "model.json")["agents"].values()]
+    except (KeyError, TypeError, AttributeError) as error:  # somebody else's model.json
+        raise others from error
     return {name for name in files if Path(name).name == name}  # it may have been downloaded
 
 
@@ -298,7 +302,8 @@ def _score(model) -> str:
     """The run's score in words, and with which noise it was made, if the graphs have another."""
     score = model["return"]
     if score["mean"] is None:
-        return "not scored: the data name no environment"
+        unfinished = model["updates"] is None
+        return f"not scored: {'the run has not ended' if unfinished else 'the data name no environment'}"
     low, high = score["interval"]
     seeds = len(score["seeds"])
     spread = "no interval" if seeds == 1 else f"{interval_name(seeds)} {low:.4g} to {high:.4g}"

@@ -113,6 +113,11 @@ class MeanFlow:
     def __post_init__(self):
         if not 0.0 <= self.anchors <= 1.0:
             raise InputError(f"anchors {self.anchors} must be a share of the rows, 0 to 1")
+        if self.anchors == 0.0 and self.tangent != "sample":
+            raise InputError(
+                f'anchors 0 with tangent "{self.tangent}": u(z, t, t), which carries du/dt, would never be '
+                'taught; take some anchors, or tangent "sample"'
+            )
 
     def anchor_rows(self, rows: int) -> int:
         """How many leading rows of a batch have r = t (the rows of a batch are exchangeable)."""
@@ -151,6 +156,10 @@ class MeanFlow:
         derivative nor a tangent; `ema_velocity`, needed if `tangent` is "ema", is for the rows behind them.
         """
         k = self.anchor_rows(sample.z.shape[0])
+        if k == 0 and self.anchors > 0:
+            raise InputError(
+                f"batch {len(sample.z)} leaves no row to anchors {self.anchors}: take a larger one"
+            )
         (near, near_condition), (far, far_condition) = _split((sample, condition), k)
         velocity = self._compound(u, far, far_condition, ema_velocity)
         if k:
@@ -163,8 +172,8 @@ class MeanFlow:
         """Data from noise in `steps` equal jumps; one is the method's own.
 
         Every jump asks for an interval that was trained: [r, t] if both ends were drawn. If intervals end at
-        the data, the marginal velocity u(z, t, t) carries all jumps but the last (Euler); if there were
-        anchors only, the last as well.
+        the data, the marginal velocity u(z, t, t), which anchors teach, carries all jumps but the last
+        (Euler); if there were anchors only, the last as well.
         """
         z, ones = noise, jnp.ones(noise.shape[:-1], noise.dtype)
         for k in range(steps, 0, -1):

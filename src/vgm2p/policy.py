@@ -50,6 +50,21 @@ class Policy:
         env = task.make_env(copies, threads)
         return env if self.view.history == 1 else Remembering(env, self.view.history)
 
+    def check(self, env: VecEnv, sight: Sight, name: str) -> None:
+        """InputError if the environment `name`, which shows `sight`, is none that the team can act in."""
+        view, learned = self.view, self.spec.actions.dim if self.spec.actions.discrete else 0
+        shown = sight.obs if view.own else sight.state
+        there = 0 if shown is None else shown.shape[-1]
+        wanted = view.history * view.own[0].shape[-1] if view.own else view.mean.shape[-1]
+        what = "what an agent observes" if view.own else "the state"
+        if there != wanted:
+            raise InputError(f"{name}: {what} has {there} entries there, and {wanted} where the team learned")
+        if env.choices != learned:
+            raise InputError(
+                f"{name}: agents have {env.choices} choices there, and {learned} where the team learned "
+                "(0: continuous actions)"
+            )
+
     def with_options(self, **options: Any) -> "Policy":
         """The same policy with other execution options (`algorithm.options`), such as `noise=0.0`.
 

@@ -46,13 +46,13 @@ from vgm2p.data.store import (
 )
 from vgm2p.data.window import Window, blocks
 from vgm2p.errors import InputError
-from vgm2p.evaluate import evaluate
+from vgm2p.evaluate import check_episodes, evaluate
 from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy, check_execution
 from vgm2p.stats import interval, normalise
 from vgm2p.tasks import TASKS, Own, Task, task
 from vgm2p.train import NonFiniteError, advance, check_finite, extent, init, seed_keys, seeds_together
-from vgm2p.types import Episodes, Spec, check_sampling
+from vgm2p.types import Episodes, Spec, check_sampling, check_seed
 from vgm2p.view import Standardise, TeamView
 
 CHECKPOINT_SECONDS = 60
@@ -108,6 +108,9 @@ class Experiment:
             raise InputError(f"codes {self.codes} must be above 0")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"seeds {list(self.seeds)}: name at least one, and none twice")
+        for seed in self.seeds:
+            check_seed(seed)
+        check_episodes("eval_episodes", self.eval_episodes, len(self.seeds))
         check_execution(self.algorithm)
         check_sampling(self.algorithm.sampling)
 

@@ -26,7 +26,7 @@ def interval(values: Float[ndarray, " seeds"], confidence: float = 0.95) -> tupl
     values = np.asarray(values, float)
     if len(values) < 2:
         return float("nan"), float("nan")
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= 1e-14 * np.abs(values).max():  # BCa divides by a spread of the last bit, too
         return float(values[0]), float(values[0])
     method = "percentile" if len(values) < 4 else "BCa"
     found = scipy.stats.bootstrap((values,), np.mean, confidence_level=confidence, method=method, rng=0)

@@ -75,6 +75,12 @@ def check_sampling(asked: Sampling) -> None:
         )
 
 
+def check_seed(seed: int) -> None:
+    """InputError for a seed that JAX's keys do not tell from another."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed {seed} must be 0 to {2**32 - 1:,}: JAX's keys tell no others apart")
+
+
 def had_choice(legal: Bool[Array, "*b n a"]) -> Bool[Array, "*b n"]:
     """Which agents had more than one legal choice: not the dead, who may only wait."""
     return legal.sum(-1) > 1

@@ -38,7 +38,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vgm2p.actions import Codec
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, check_fraction, check_positive
 from vgm2p.nets import MLP
 from vgm2p.types import Metrics, Sampling, Spec, Transition
 
@@ -141,6 +141,9 @@ class MixedIQL:
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 
+    def __post_init__(self):
+        check_fraction(self, "expectile")
+
     @property
     def sampling(self) -> Sampling:
         """Rewards discounted and summed over the look-ahead."""
@@ -180,6 +183,9 @@ class OMIGA:
     """Temperature: larger is nearer to the mean."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
+
+    def __post_init__(self):
+        check_positive(self, "alpha")
 
     @property
     def sampling(self) -> Sampling:
@@ -425,6 +431,9 @@ class ReturnToGo:
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 
+    def __post_init__(self):
+        check_fraction(self, "expectile")
+
     @property
     def sampling(self) -> Sampling:
         """Rewards discounted and summed over the look-ahead."""
@@ -465,6 +474,9 @@ class EpisodeReturn:
 
     expectile: float = 0.8
     """0.5 is the mean of what followed, 1 the best of it."""
+
+    def __post_init__(self):
+        check_fraction(self, "expectile")
 
     @property
     def sampling(self) -> Sampling:

@@ -12,7 +12,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from vgm2p.actions import Codec
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, check_positive
 from vgm2p.flows import Field, MeanFlow
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Chance, Metrics, Params, Sampling, Spec, TrainState, Transition
@@ -81,9 +81,7 @@ class Fit:
     def __post_init__(self):
         if not 0.0 < self.slow_rate <= 1.0:
             raise InputError(f"slow_rate {self.slow_rate} must be above 0 (the slow policy acts), at most 1")
-        for name in ("learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0.0:
-                raise InputError(f"{name} {getattr(self, name)} must be above 0: nothing would be learned")
+        check_positive(self, "learning_rate", "max_grad_norm")
 
     def optimiser(self, updates: int | None) -> optax.GradientTransformation:
         """Adam, its rate falling to zero along a cosine over `updates` (constant if None).

@@ -23,6 +23,7 @@ from vgm2p.algorithms.algorithm import (
     descend,
     start,
 )
+from vgm2p.errors import check_positive
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
@@ -51,6 +52,9 @@ class AWR:
     steps: int = 1
     """(execution) Jumps from noise to action."""
     options: ClassVar[tuple[str, ...]] = ("noise", "steps")
+
+    def __post_init__(self):
+        check_positive(self, "temperature", "max_weight")
 
     @property
     def sampling(self) -> Sampling:

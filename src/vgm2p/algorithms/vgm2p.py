@@ -210,7 +210,10 @@ class VGM2P:
         """(rows of any action, anchors, where the guided rows are) among `rows`; see `policy_loss`."""
         null, anchors = round(self.null_share * rows), self.flow.anchor_rows(rows)
         if not 0 < null < anchors:
-            raise InputError(f"batch {rows} leaves no row to one of the two flows: take at least 8")
+            raise InputError(
+                f"batch {rows} leaves no row to one of the two flows, of null_share {self.null_share} and "
+                f"flow.anchors {self.flow.anchors}: take a larger one"
+            )
         told = self.guidance_max is not None
         share = self.guided_share if told else float(self.guidance > 1.0)
         before, after = round(share * (anchors - null)), round(share * (rows - anchors))

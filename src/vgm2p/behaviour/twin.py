@@ -16,6 +16,7 @@ from vgm2p.data.dataset import Dataset
 from vgm2p.envs import toy
 from vgm2p.errors import InputError
 from vgm2p.tasks import TIERS, Task
+from vgm2p.types import check_seed
 
 SCRIPT = "script"  # in place of a tier of the ladder: JaxMARL's scripted team
 UNIONS = {"medium-expert": ("medium", "expert"), "mixed": ("medium", SCRIPT)}  # in this order
@@ -40,13 +41,13 @@ def make(
 
     Whole episodes only, so it may hold a few hundred transitions more. Same seed, versions and kind of
     processor: same bytes, whatever the number of threads, and with an accelerator or without. What stood
-    there is replaced. InputError for no transitions, too few for a mix, and a seed below 0.
+    there is replaced. InputError for no transitions, too few for a mix, and a seed that
+    JAX's keys do not tell apart.
     """
     transitions = task.transitions if transitions is None else transitions
     if transitions < 1:
         raise InputError(f"transitions {transitions} must be at least 1")
-    if seed < 0:
-        raise InputError(f"seed {seed} must be at least 0")
+    check_seed(seed)
     folder = store.home() / task.id
     if task.suite == "toy":
         tick(transitions)

@@ -69,7 +69,7 @@ def run_grid(
         try:
             for future in as_completed(waiting):
                 failures += _ended(waiting[future], future, root, cells, record, tick)
-        except KeyboardInterrupt:
+        except BaseException:  # stopped by a person, or the record can't be written
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return failures

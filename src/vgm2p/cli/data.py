@@ -283,8 +283,8 @@ class DataImport:
 
     def _env(self) -> dict | None:
         if self.env is None or self.env in TEAMS:
-            return {"team": self.env} if self.env else None
-        if "." not in self.env and find_spec(self.env) is None:
+            return None if self.env is None else {"team": self.env}
+        if not self.env or ("." not in self.env and find_spec(self.env) is None):
             raise unknown("team or module", self.env, TEAMS)
         try:
             return {"module": self.env, "options": json.loads(self.env_options)}

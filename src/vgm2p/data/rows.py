@@ -165,7 +165,9 @@ def _ends(terminated, truncated, where) -> tuple[Bool[ndarray, " t"], Bool[ndarr
 def _float(x, where, name):
     with np.errstate(over="ignore"):
         narrow = x.astype(np.float32)
-    bad = ~np.isfinite(narrow) & ~np.isneginf(x)
+    bad = ~np.isfinite(narrow)
+    if name in ("obs", "state"):
+        bad &= ~np.isneginf(x)  # turned into 0 there
     if bad.any():
         at = tuple(map(int, np.argwhere(bad)[0]))
         entry = f" at {at[1:]}" if at[1:] else ""

@@ -69,7 +69,9 @@ class MujocoVec:
         self.name, self.copies, self.horizon = robot, copies, HORIZON
         self.model = _model(self.robot.xml)
         self.dt = self.model.opt.timestep * self.robot.frame_skip
-        threads = threads or min(os.cpu_count() or 1, copies)
+        threads = min(os.cpu_count() or 1, copies) if threads is None else threads
+        if threads < 1:
+            raise InputError(f"threads {threads} must be at least 1")
         self._pool = Rollout(nthread=threads)
         self._renderer: mujoco.Renderer | None = None
         self._scratch = [mujoco.MjData(self.model) for _ in range(threads)]
@@ -132,15 +134,10 @@ class MujocoVec:
     def picture(self, size: int) -> UInt8[ndarray, "size size 3"]:
         """The first copy, seen by a camera that goes with it. No display is needed.
 
-        InputError if MuJoCo was imported without a way to render.
+        InputError if MuJoCo has no way to render here.
         """
-        if not hasattr(mujoco, "GLContext"):
-            raise InputError(
-                f"MuJoCo can't draw here (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}): install EGL, on "
-                "Debian with `apt install libegl1 libgl1-mesa-dri`, or set MUJOCO_GL=osmesa where that is"
-            )
         if self._renderer is None:
-            self._renderer = mujoco.Renderer(self.model, size, size)
+            self._renderer = self._new_renderer(size)
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False  # costs 6 to 9 times the rest
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         data, camera = self._scratch[0], mujoco.MjvCamera()
@@ -151,6 +148,16 @@ class MujocoVec:
         camera.lookat[:] = data.xpos[1]
         self._renderer.update_scene(data, camera)
         return self._renderer.render().copy()
+
+    def _new_renderer(self, size):
+        try:
+            return mujoco.Renderer(self.model, size, size)
+        except Exception as error:  # each way to draw raises its own where it can't be had
+            how = os.environ.get("MUJOCO_GL", "")
+            raise InputError(
+                f"MuJoCo can't draw here (MUJOCO_GL={how}: {error}). Install EGL, on "
+                "Debian with `apt install libegl1 libgl1-mesa-dri`, or set MUJOCO_GL=osmesa where that is"
+            ) from error
 
     def pose(self, copy: int) -> tuple[Float[ndarray, " q"], Float[ndarray, " v"]]:
         """Positions and velocities of one copy, for the renderer."""

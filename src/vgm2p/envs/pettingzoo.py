@@ -23,16 +23,20 @@ def make(module: str, options: dict[str, Any]) -> ParallelEnv:
     InputError if there is none, or if it does not take the options.
     """
     try:
-        return importlib.import_module(module).parallel_env(**options)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise InputError(f"environment {module!r}: {error}; install its package, or mend the name") from error
-    except AttributeError as error:
+    if not hasattr(found, "parallel_env"):
         raise InputError(
             f"environment {module!r} has no function parallel_env: name a PettingZoo module, such as "
             "mpe2.simple_spread_v3"
+        )
+    try:
+        return found.parallel_env(**options)
+    except Exception as error:  # whatever somebody else's environment raises at options that it does not take
+        raise InputError(
+            f"environment {module!r} does not take the options {options} ({type(error).__name__}: {error})"
         ) from error
-    except TypeError as error:
-        raise InputError(f"environment {module!r} does not take the options {options}: {error}") from error
 
 
 class Layout(NamedTuple):

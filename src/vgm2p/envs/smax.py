@@ -190,7 +190,9 @@ def _rules(scenario: str) -> _Rules:
 
     def step(battle, action, running):
         legal = show(battle).legal
-        illegal = running & ~jnp.take_along_axis(legal, action[:, None], 1)[:, 0]
+        known = (action >= 0) & (action < legal.shape[1])
+        taken = jnp.take_along_axis(legal, jnp.where(known, action, 0)[:, None], 1)[:, 0]
+        illegal = running & ~(known & taken)
         world, reward = move(jax.random.fold_in(battle.keys, battle.age), battle.world, action)
         later = jax.tree.map(
             lambda new, old: jnp.where(running, new, old), Battle(world, battle.keys, battle.age + 1), battle

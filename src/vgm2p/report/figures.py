@@ -21,7 +21,7 @@ from vgm2p.stats import Scores, profile
 INK, RULE = "#010203", "#040506"  # stand-ins; real figures hardly ever need these two
 CSS = {INK: "currentColor", RULE: "var(--rule)"}
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)  # Okabe and Ito's
-DASHES = ("solid", (0, (4, 2)))
+DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)))
 MARKERS = "osD^vP*"
 WIDTH, HEIGHT = 3.8, 2.6  # inches: one column of a phone
 
@@ -35,7 +35,7 @@ class Style(NamedTuple):
 
 
 STYLES = {
-    name: Style(HUES[i % len(HUES)], DASHES[i // len(HUES)], MARKERS[i % len(MARKERS)])
+    name: Style(HUES[i % len(HUES)], DASHES[i // len(HUES) % len(DASHES)], MARKERS[i % len(MARKERS)])
     for i, name in enumerate(ALGORITHMS)
 }
 
