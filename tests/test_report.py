@@ -434,8 +434,3 @@ def test_a_screen_reader_hears_headings_figures_and_tables(browser, page):
     assert images.count() > 10
     assert all(image.get_attribute("aria-label") for image in images.all())
     assert all(t.locator("caption").inner_text() for t in tab.locator("table:visible").all())
-
-
-def test_every_method_has_a_look_of_its_own():
-    looks = {(style.color, str(style.dashes)) for style in STYLES.values()}
-    assert len(looks) == len(STYLES)
