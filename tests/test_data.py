@@ -331,6 +331,12 @@ def test_a_saved_behaviour_policy_acts_as_before(tmp_path):
     np.testing.assert_array_equal(*(x.act(Sight(state), key) for x in (actor, again)))
 
 
+@pytest.mark.parametrize("seed", [-1, 202601011200])
+def test_a_seed_that_keys_do_not_tell_apart_makes_no_data(seed):
+    with pytest.raises(InputError, match=f"seed {seed} must be 0 to"):
+        twin.make(task("twin/3hopper-expert"), transitions=10, seed=seed)
+
+
 def test_twins_are_the_same_bytes_for_the_same_seed_whatever_the_threads(hopper, data_home):
     first = store.read_json(data_home / hopper / "card.json")["sha256"]
     one = twin.make(task(hopper), transitions=4_000, threads=1).card["sha256"]

@@ -367,6 +367,14 @@ def test_importing_says_in_which_range_actions_are_taken_to_lie(spread, tmp_path
     assert "are taken to lie in [-1, 1], as what we export does; the environment's lie in [0, 1]" in told
 
 
+@pytest.mark.parametrize("name", ["", "simple_sprad"])
+def test_importing_for_an_environment_without_a_name_is_refused(name, spread, tmp_path, capsys):
+    main(["data", "export", spread, "folder", str(tmp_path / "logs")])
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "import", "folder", str(tmp_path / "logs"), "own/nowhere", "--env", name])
+    assert f"unknown team or module '{name}'" in capsys.readouterr().err
+
+
 def test_your_team_trains_and_is_scored_in_your_environment(spread, tmp_path):
     experiment = Experiment(
         spread, VGM2P(fit=TINY), updates=20, batch=8, seeds=(0, 1), eval_every=20, eval_episodes=4
