@@ -47,6 +47,8 @@ def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0
         actions = policy.act(shown, fold(keys, step))
         return actions.reshape(seeds * episodes, *actions.shape[2:])
 
-    result = play(env, act, FIRST_EPISODE + APART * seed)
-    env.close()
+    try:
+        result = play(env, act, FIRST_EPISODE + APART * seed)
+    finally:
+        env.close()
     return [jax.tree.map(lambda x, i=i: x[i * episodes : (i + 1) * episodes], result) for i in range(seeds)]
