@@ -61,18 +61,17 @@ def run_grid(
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes may share a device
     asked = of_tasks(cells, tasks)
     _borrow(asked, cells, record)
-    failures, known = [], on_record(asked, record)
+    known = on_record(asked, record)
     for cell in known:
         tick(f"{cell.experiment.task} {cell.name}: on record")
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(_in_a_process, root, cell): cell for cell in asked if cell not in known}
         try:
-            for future in as_completed(waiting):
-                failures += _ended(waiting[future], future, root, cells, record, tick)
+            ended = as_completed(waiting)
+            return [x for future in ended for x in _ended(waiting[future], future, root, cells, record, tick)]
         except BaseException:  # stopped by a person, or the record can't be written
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return failures
 
 
 def _ended(cell, future, root, cells, record, tick) -> list[str]:

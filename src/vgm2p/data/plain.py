@@ -70,8 +70,7 @@ def _numpy(paths, folder):
     """Blocks of columns, each array mapped into memory."""
     columns = {}
     for path in paths:
-        if path.stem not in COLUMNS:
-            raise InputError(f"{path}: {unknown('column', path.stem, COLUMNS)}")
+        _check_names([path.stem], path)
         try:
             columns[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
@@ -101,13 +100,17 @@ def _batches(path):
         raise needs("a Parquet file", "parquet") from error
     try:
         with ParquetFile(path) as file:
-            if strange := [name for name in file.schema_arrow.names if name not in COLUMNS]:
-                raise InputError(f"{path}: {unknown('column', strange[0], COLUMNS)}")
+            _check_names(file.schema_arrow.names, path)
             yield from file.iter_batches(BLOCK)
     except InputError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path} is truncated or damaged ({error})") from error
+
+
+def _check_names(names, path):
+    if strange := [name for name in names if name not in COLUMNS]:
+        raise InputError(f"{path}: {unknown('column', strange[0], COLUMNS)}")
 
 
 def _in_order(path: Path) -> list:

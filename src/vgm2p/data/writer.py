@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -152,22 +153,11 @@ class Writer:
             for x in [range(self._rows(name))]
         }
         layout |= {name: (x.dtype.str[1:], [*x.shape]) for name, x in small.items()}
-        header, at = {}, 0
         names = sorted(layout, key=lambda name: -np.dtype(layout[name][0]).itemsize)  # keeps all aligned
-        for name in names:
-            dtype, shape = layout[name]
-            end = at + int(np.prod(shape)) * np.dtype(dtype).itemsize
-            header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [at, end]}
-            at = end
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
         with path.open("wb") as out:
-            out.write(len(text).to_bytes(8, "little") + text)
+            out.write(_header({name: layout[name] for name in names}))
             for name in names:
-                if name in small:
-                    out.write(small[name].tobytes())
-                    continue
-                with self._raw(name).open("rb") as file:
+                with BytesIO(small[name].tobytes()) if name in small else self._raw(name).open("rb") as file:
                     shutil.copyfileobj(file, out, 2**20)
 
     def _locked(self) -> FileLock:
@@ -195,3 +185,15 @@ class Writer:
 
     def _raw(self, name):
         return self._parts / f"{name}.raw"
+
+
+def _header(layout: dict[str, tuple[str, list[int]]]) -> bytes:
+    """What a safetensors file with these arrays, of (dtype, shape), begins with."""
+    header, at = {}, 0
+    for name, (dtype, shape) in layout.items():
+        end = at + int(np.prod(shape)) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text

@@ -1,6 +1,5 @@
 """The page of `vgm2p data check`: what was found in a dataset, and what it looks like."""
 
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -8,25 +7,16 @@ import numpy as np
 from vgm2p.data.check import Finding, place
 from vgm2p.data.dataset import Dataset
 from vgm2p.data.store import replace_file
-from vgm2p.errors import needs
 from vgm2p.report import figures
+from vgm2p.report.template import fill
 
 SIGNS = {"error": "no", "warning": "open", "note": "yes"}  # of the page's lists
 
 
 def write_check(dataset: Dataset, findings: list[Finding], path: Path) -> None:
     """Write the page to `path`, whole or not at all. InputError if a package is missing."""
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise needs("a page", "report") from error
-    room = files("vgm2p.report")
-    html, css = (room.joinpath(name).read_text(encoding="utf-8") for name in ("check.html", "page.css"))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = environment.from_string(html).render(
-        css=css,
+    text = fill(
+        "check.html",
         card={"source": "", "licence": "", **dataset.card},
         findings=findings,
         places=[[place(dataset, row) for row in finding.rows] for finding in findings],

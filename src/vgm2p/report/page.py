@@ -1,7 +1,6 @@
 """The page: what the records and runs hold, laid out by `page.html`, with style, script and films inside."""
 
 import base64
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from vgm2p.claims.table import FOUR, MAIN, Results, explained
 from vgm2p.claims.words import Words, short
 from vgm2p.command import command
 from vgm2p.data.store import replace_file
-from vgm2p.errors import InputError, needs
+from vgm2p.errors import InputError
 from vgm2p.report import figures
 from vgm2p.report.content import Records, Run, curve_of, records, runs
 from vgm2p.report.figures import Dot
+from vgm2p.report.template import fill
 from vgm2p.runs import experiment_from
 from vgm2p.stats import interquartile_mean, interval, stratified_interval
 from vgm2p.tasks import BATTLES, TWINS, published, task
@@ -36,18 +36,9 @@ def write_report(folders: list[Path], results: Path, path: Path) -> None:
 
 def render(record: Records, own: list[Run]) -> str:
     """The page as text; the same content gives the same bytes."""
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise needs("a report", "report") from error
-    room, found, battles = files("vgm2p.report"), Results(record.table), smax.results(record.smax)
-    html, css, js = (room.joinpath(f"page.{x}").read_text(encoding="utf-8") for x in ("html", "css", "js"))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(html).render(
-        css=css,
-        js=js,
+    found, battles = Results(record.table), smax.results(record.smax)
+    return fill(
+        "page.html",
         legend={name: figures.sample(name) for name in CONTINUOUS},
         aims=aims.judged(record.table, record.sensitivity, record.efficiency, record.smax)
         if record.table
