@@ -73,16 +73,18 @@ def test_train_names_the_settings_of_the_results_where_they_are_others(hopper, t
     told = " ".join(capsys.readouterr().out.split())
     assert "recorded results (--as-recorded) this is: vgm2p train twin/3hopper-medium --updates 20" in told
     assert "--values.habit 100" in told
+    assert "there is a part only; the recorded results are of the whole" in told
     assert "normalised: " in told
 
 
-def test_train_as_recorded_takes_the_settings_of_the_results_and_no_others(hopper, tmp_path, capsys):
+def test_train_as_recorded_takes_the_settings_of_the_results_and_ones_own_changes(hopper, tmp_path, capsys):
     short = ["--updates", "2", "--eval-episodes", "1", "--seeds", "0", "--out", str(tmp_path)]
-    asked = ["train", hopper, "--as-recorded", *short, "vgm2p"]
+    asked = ["train", hopper, "--as-recorded", *short, "vgm2p", "--guidance", "1.5"]
     main(asked)
     made = experiment_from(json.loads((tmp_path / "experiment.json").read_text()))
-    assert made.algorithm == CPU.algorithm("vgm2p", "3hopper")
-    assert "leave it, or yours, out" in fails([*asked, "--guidance", "1.5"], capsys)
+    assert made.algorithm == CPU.algorithm("vgm2p", "3hopper", guidance=1.5)
+    both = fails([*asked, "values:linear-advantage", "--values.habit", "10"], capsys)
+    assert "--as-recorded sets values of vgm2p on twin/3hopper-medium: leave it, or yours, out" in both
     game = fails(["train", "toy/xor-mixed", "--as-recorded", "bc"], capsys)
     assert "no results are recorded on toy/xor-mixed" in game
     assert "twin/3hopper-medium" in fails(["train", "twin/3hoper-medium", "--as-recorded", "bc"], capsys)

@@ -179,8 +179,8 @@ class OMIGA:
     """Factor per step on later rewards."""
     lookahead: int = 1
     """Steps whose rewards are summed before a value closes them; 1 is one-step TD."""
-    alpha: float = 10.0
-    """Temperature: larger is nearer to the mean."""
+    alpha: float = 0.1
+    """Temperature: larger is nearer to the mean. Values are rewards per step, so its scale is ours."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers."""
 

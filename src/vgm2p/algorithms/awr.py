@@ -3,7 +3,8 @@
 Each agent clones the logged actions weighted by exp(A_tot / temperature), clipped (advantage-weighted
 regression, arXiv 1910.00177; IQL's policy step, arXiv 2110.06169, eq. 7). Rows are drawn with
 probability proportional to their weight, which has the weighted loss as its mean and spends no row on an
-action that hardly counts. The temperature is the coefficient that VGM²P does without.
+action that hardly counts. The temperature says how far to follow A_tot; in VGM²P the share of good
+actions does.
 """
 
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ from vgm2p.values import OMIGA
 class OmigaPolicy:
     """OMIGA: cloning weighted by critics that are mixed over agents."""
 
-    values: OMIGA = OMIGA(alpha=0.1)
+    values: OMIGA = OMIGA()
     """The critic, whose alpha is also the temperature of the policy's weights."""
     fit: Fit = Fit()
     """The policy's network and how it is fitted."""

@@ -17,9 +17,18 @@ from vgm2p.data.card import versions
 from vgm2p.data.store import home, read_json, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
-from vgm2p.runs import Experiment, Watcher, algorithm_name, device, load_policy, run, run_task
+from vgm2p.runs import (
+    Experiment,
+    Watcher,
+    algorithm_name,
+    changed_fields,
+    device,
+    load_policy,
+    run,
+    run_task,
+)
 from vgm2p.stats import interval, number
-from vgm2p.tasks import BATTLES, MIXED, TWINS, task
+from vgm2p.tasks import BATTLES, MIXED, TWINS, tabled, task
 
 RECORDED = TWINS | BATTLES | MIXED  # what the claims' grids run on
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN")]
@@ -64,7 +73,7 @@ class Train:
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
     as_recorded: bool = False
-    """Give the algorithm the settings that it has on this task in the recorded results."""
+    """Give the algorithm the settings that it has on this task in the recorded results; yours change them."""
 
     def run(self) -> None:
         """Train with a progress bar, then say the score and draw it."""
@@ -127,18 +136,22 @@ def _tell_the_score(result, title) -> None:
 
 
 def _as_recorded(experiment) -> Experiment:
-    """The experiment with the settings of the records. InputError if it has some of its own, or none are."""
-    method = algorithm_name(experiment.algorithm)
-    if experiment.algorithm != ALGORITHMS[method]():
-        raise InputError(f"--as-recorded gives {method} all of its settings: leave it, or yours, out")
-    where = task(experiment.task)
+    """The experiment with the records' settings and its own. InputError for what both set."""
+    method, where = algorithm_name(experiment.algorithm), task(experiment.task)
     if where.id not in RECORDED:
         raise InputError(f"--as-recorded: no results are recorded on {where.id}, leave it out")
-    return replace(experiment, algorithm=CPU.algorithm(method, where.team))
+    own = set(changed_fields(experiment.algorithm))
+    if both := sorted(own.intersection(changed_fields(CPU.algorithm(method, where.team)))):
+        told = " and ".join(both)
+        raise InputError(f"--as-recorded sets {told} of {method} on {where.id}: leave it, or yours, out")
+    changes = {name: getattr(experiment.algorithm, name) for name in own}
+    return replace(experiment, algorithm=CPU.algorithm(method, where.team, **changes))
 
 
 def _tell_the_tables(experiment) -> None:
-    """With which settings the results were made, where they are not the defaults that were taken."""
+    """How the results were made, where that was with more data or other settings."""
+    if experiment.task in RECORDED and tabled(experiment.task).has_part():
+        out.print(f"of {experiment.task} there is a part only; the recorded results are of the whole")
     default = ALGORITHMS[algorithm_name(experiment.algorithm)]()
     if experiment.task in RECORDED and experiment.algorithm == default:
         theirs = _as_recorded(experiment)
