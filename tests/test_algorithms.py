@@ -430,24 +430,38 @@ def test_gaussian_cloning_recovers_mean_and_spread():
     assert float(actions.std()) == pytest.approx(0.3, abs=0.03)
 
 
-def spied_loss(algorithm, rows=40):
-    """What reaches the flow's loss, `rows` rows, of a pool whose first half is good; and that pool."""
+def spied_loss(algorithm, rows=40, slow_seed=0):
+    """What reaches the flow's loss, `rows` rows, of a pool whose first half is good; and that pool.
+
+    slow_seed: of the slow policy's weights; with 0 they are the policy's.
+    """
     seen = {}
 
     class Spy(MeanFlow):
-        def loss(self, u, sample, condition, target, *rest):
+        def loss(self, u, sample, condition, target, tangent, *rest):
             label, log_strength = jnp.moveaxis(condition[1], -1, 0)
             seen.update(sample=sample, good=label, strength=jnp.exp(log_strength), target=target)
-            return super().loss(u, sample, condition, target, *rest)
+            seen.update(condition=condition, tangent=tangent)
+            return super().loss(u, sample, condition, target, tangent, *rest)
 
     algorithm = replace(algorithm, flow=Spy(tangent="ema"))
     spec, _, replay = setup(algorithm, additive(64))
-    policy = algorithm.init(spec, jax.random.key(0)).params.policy
+    policy, seen["slow"] = (algorithm.init(spec, jax.random.key(k)).params.policy for k in (0, slow_seed))
     drawn = rows * algorithm.pool
     batch = replay.sample(spec.actions, drawn, jax.random.key(1))
     good = jnp.broadcast_to(jnp.arange(drawn)[:, None] < drawn // 2, (drawn, 2))
-    algorithm.policy_loss(policy, policy, batch, good, jax.random.key(2))
+    algorithm.policy_loss(policy, seen["slow"], batch, good, jax.random.key(2))
     return seen, batch
+
+
+def test_targets_and_tangents_are_the_slow_policys_marginal_velocities_at_each_rows_own_time():
+    """v + (1 - 1/w) (slow(z, t, t | good, w) - slow(z, t, t | any)), and du/dt along the row's own flow."""
+    seen, _ = spied_loss(VGM2P(guidance_max=3.0, **VALUED), slow_seed=7)
+    (z, v, t, _), (obs, condition, _) = seen["sample"], seen["condition"]
+    own, anything = (seen["slow"](z, t, t, obs, asked) for asked in (condition, 0 * condition))
+    share = (1 - 1 / seen["strength"])[..., None]
+    np.testing.assert_allclose(seen["target"], v + share * (own - anything), atol=1e-5)
+    np.testing.assert_allclose(seen["tangent"], own[20:], atol=1e-5)  # the anchors need none
 
 
 def test_unconditional_rows_have_equal_times_and_plain_targets():

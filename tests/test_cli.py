@@ -81,6 +81,7 @@ def test_train_as_recorded_takes_the_settings_of_the_results_and_ones_own_change
     short = ["--updates", "2", "--eval-episodes", "1", "--seeds", "0", "--out", str(tmp_path)]
     asked = ["train", hopper, "--as-recorded", *short, "vgm2p", "--guidance", "1.5"]
     main(asked)
+    assert "as you changed it: vgm2p train twin/3hopper-medium" in capsys.readouterr().out
     made = experiment_from(json.loads((tmp_path / "experiment.json").read_text()))
     assert made.algorithm == CPU.algorithm("vgm2p", "3hopper", guidance=1.5)
     both = fails([*asked, "values:linear-advantage", "--values.habit", "10"], capsys)

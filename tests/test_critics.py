@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vgm2p.actions import Continuous
-from vgm2p.critics import Critics, climb, td_target
+from vgm2p.critics import Critics, climb, td_loss, td_target
 from vgm2p.types import Spec, Transition
 
 
@@ -39,7 +39,29 @@ def test_the_target_is_the_reward_and_the_discounted_next_value_or_none_after_th
     np.testing.assert_allclose(target, [[1 + 0.9 * following] * 2, [5.0] * 2], rtol=1e-6)
 
 
+def test_the_loss_is_every_agents_squared_gap_to_the_target_added_over_both_critics():
+    target = jnp.array([[1.0, 5.0], [2.0, 4.0]])
+    found = td_loss(flat(2.0, 4.0), batch([0.0, 0.0], [0.0, 0.0]), target)
+    assert float(found) == pytest.approx((1 + 9 + 0 + 4) / 4 + (9 + 1 + 4 + 0) / 4)
+
+
 SPEC = Spec(2, 3, 3, Continuous(1))
+
+
+class Slopes(eqx.Module):
+    """Critics that rise with the action, by 2 and by 4."""
+
+    rises: jax.Array
+
+    def __call__(self, obs, action):
+        return tuple(rise * action[..., 0] for rise in self.rises)
+
+
+def test_climbing_goes_up_the_mean_of_both_critics_over_its_mean_size():
+    """Q = 3 a: the loss is -mean(3 a) / mean |3 a|, the size fixed."""
+    action = jnp.array([[[0.5], [-0.5]], [[0.25], [0.75]]])
+    found = jax.grad(climb, argnums=3)(SPEC, Slopes(jnp.array([2.0, 4.0])), seen(jnp.ones((2, 2, 3))), action)
+    np.testing.assert_allclose(found, np.full((2, 2, 1), -3 / 4 / (3 * 2 / 4)), rtol=1e-4)
 
 
 @pytest.fixture

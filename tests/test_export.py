@@ -21,7 +21,7 @@ from vgm2p.algorithms.vgm2p import encode
 from vgm2p.cli import main
 from vgm2p.data.store import read_json
 from vgm2p.errors import InputError
-from vgm2p.export import controller, export
+from vgm2p.export import _in_units, controller, export
 from vgm2p.policy import Policy
 from vgm2p.runs import Experiment, load_policy, prepare, run
 from vgm2p.tasks import task
@@ -82,6 +82,8 @@ TEAMS = [
 def test_each_agent_alone_acts_as_the_team_does(kind, name, request):
     where = request.getfixturevalue(kind)
     policy = untrained(where, ALGORITHMS[name](**TINY))
+    w = 1.7 if "guidance" in policy.algorithm.options else 1.0
+    policy = policy.with_options(guidance=w) if w > 1 else policy
     rng, n, a = np.random.default_rng(0), policy.view.n, policy.spec.action_dim
     draws = (policy.algorithm.steps + 1,) if name == "diffusion_bc" else ()
     for place in range(2):
@@ -94,8 +96,17 @@ def test_each_agent_alone_acts_as_the_team_does(kind, name, request):
             made = controller(policy, {}, agent, place)
             obs = sight.state if sight.obs is None else sight.obs[agent]
             legal = None if sight.legal is None else sight.legal[agent]
-            action = made.act(*alone(made, obs, noise[..., agent, :], legal, 1.0))
+            action = made.act(*alone(made, obs, noise[..., agent, :], legal, w))
             np.testing.assert_allclose(action, team[agent], atol=1e-5)
+
+
+def test_actions_leave_in_the_units_of_the_environment():
+    """From -1 to 1 onto each entry's range, without padding; choices from the agent's first."""
+    ranges = {"low": [[0.0], [0.0, -2.0]], "high": [[1.0], [1.0, 4.0]]}
+    np.testing.assert_allclose(_in_units(jnp.array([-0.5, 1.0, 0.0]), ranges, 1), [0.25, 4.0])
+    np.testing.assert_allclose(_in_units(jnp.array([1.0, 0.3]), ranges, 0), [1.0])
+    assert _in_units(jnp.array(2), {"starts": [1, 5]}, 1) == 7
+    assert _in_units(jnp.array(0.3), {}, 0) == jnp.array(0.3)
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,14 @@ def test_marginal_velocities_that_nothing_teaches_carry_no_derivative():
     with pytest.raises(InputError, match='anchors 0 with tangent "ema"'):
         MeanFlow(anchors=0.0)
     z = jnp.zeros((1, 2))
-    with pytest.raises(InputError, match=r"batch 1 leaves no row to anchors 0\.5"):
+    with pytest.raises(InputError, match=r"batch 1 with anchors 0\.5 leaves no row to r = t"):
         MeanFlow().loss(lambda z, t, r, c: z, MeanFlow().draw(z, jax.random.key(0)), None, z, z)
+
+
+def test_a_batch_too_small_to_teach_a_jump_is_refused():
+    z, flow = jnp.zeros((32, 2)), MeanFlow(anchors=0.99)
+    with pytest.raises(InputError, match=r"batch 32 with anchors 0\.99 leaves no row .* or none to r < t"):
+        flow.loss(lambda z, t, r, c: z, flow.draw(z, jax.random.key(0)), None, z, z)
 
 
 def test_intervals_end_at_the_data_or_at_the_earlier_of_two_draws():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from vgm2p.algorithms import VGM2P
 from vgm2p.types import Spec, Transition
 from vgm2p.values import (
     LEARNERS,
+    OMIGA,
     Advantage,
     CentralAdvantage,
     LinearAdvantage,
@@ -127,6 +129,70 @@ def test_return_to_go_closes_cut_episodes_with_the_slow_value(batch):
     expected = batch.reward + 0.99 * slow(batch.next_state)[:, 0] - params(batch.state)[:, 0]
     np.testing.assert_allclose(found.team, expected, atol=1e-6)
     np.testing.assert_array_equal(found.agents, np.repeat(found.team[:, None], 2, 1))
+
+
+@pytest.fixture
+def some_ended(batch):
+    """The batch, in which every third row ends its episode."""
+    return batch._replace(discount=jnp.where(jnp.arange(32) % 3 == 0, 0.0, 0.9))
+
+
+@pytest.mark.parametrize("kind", [LinearAdvantage, CentralAdvantage])
+def test_rewards_are_closed_with_the_slow_value_of_the_next_state(kind, some_ended):
+    batch, learner = some_ended, kind()
+    params, slow = (learner.init(SPEC, jax.random.key(seed)) for seed in (0, 1))
+    net = lambda critic: critic.net if kind is LinearAdvantage else critic.value  # noqa: E731
+    habit = batch.habit.reshape(32, -1)
+    v, following = (
+        net(critic)(jnp.concatenate([state, habit], 1))[:, 0]
+        for critic, state in ((params, batch.state), (slow, batch.next_state))
+    )
+    gap = np.asarray(batch.reward + batch.discount * following - v)
+    found = learner.loss(params, slow, batch)[1]["loss/v"]
+    assert float(found) == pytest.approx(np.mean(gap**2), rel=1e-4)
+
+
+@pytest.mark.parametrize("learner", [MixedIQL(), OMIGA()], ids=lambda x: type(x).__name__)
+def test_critics_go_to_the_reward_and_the_slow_total_of_the_next_observations(learner, some_ended):
+    batch = some_ended
+    params, slow = (learner.init(SPEC, jax.random.key(seed)) for seed in (0, 1))
+    total = lambda each, mixed: np.asarray((mixed[0] * each).sum(-1) + mixed[1])  # noqa: E731
+    following = total(slow.v(batch.next_obs), slow.mixer(batch.next_state))
+    goal = np.asarray(batch.reward) + np.asarray(batch.discount) * following
+    expected = sum(np.mean((total(q, params.mixer(batch.state)) - goal) ** 2) for q in params.q(batch))
+    assert float(learner.loss(params, slow, batch)[1]["loss/q"]) == pytest.approx(expected, rel=1e-4)
+
+
+def sloped(slopes):
+    """A critic of two slopes, `slopes` everywhere, whose V and mean are zero."""
+    learner = LinearAdvantage(slopes=2, hidden=(4,))
+    made = learner.init(SPEC, jax.random.key(0))
+    last = made.net.layers[-1]
+    bias = jnp.concatenate([jnp.zeros(3), jnp.repeat(jnp.array(slopes), 2)])  # V, means, slopes by agent
+    at = lambda critic: (critic.net.layers[-1].weight, critic.net.layers[-1].bias)  # noqa: E731
+    return learner, eqx.tree_at(at, made, (0 * last.weight, bias))
+
+
+def test_a_row_is_judged_by_a_slope_that_has_not_seen_its_episode(batch):
+    """Each row counts on from its own place; where every slope has seen it, the one at that place judges."""
+    learner, critic = sloped([1.0, 10.0])
+    seen = jnp.array([[True, False], [False, True], [True, True], [True, True]])
+    few = jax.tree.map(lambda x: x[:4], batch)._replace(halves=seen, action=jnp.ones((4, 2, 1)))
+    found = learner.advantage(critic, critic, few).team
+    np.testing.assert_allclose(found / found[1], [10, 1, 1, 10], rtol=1e-5)
+
+
+def test_a_slope_learns_from_its_half_of_the_episodes_and_is_tried_on_the_other(batch):
+    learner, critic = sloped([1.0, 0.0])
+    seen = jnp.broadcast_to(jnp.array([True, False]), (32, 2))
+    rows = batch._replace(halves=seen, action=jnp.ones((32, 2, 1)), discount=jnp.zeros(32))
+    gap = np.asarray(rows.reward)  # V is zero; the first slope tells 2 of it, the second nothing
+    _, metrics = learner.loss(critic, critic, rows)
+    assert float(metrics["loss/slope"]) == pytest.approx(np.mean((gap - 2) ** 2), rel=1e-4)
+    assert float(metrics["value/explained"]) == pytest.approx(0.0, abs=1e-5)  # only the second was tried
+    _, metrics = learner.loss(critic, critic, rows._replace(halves=~seen))
+    explained = 1 - np.mean((gap - 2) ** 2) / np.mean(gap**2)
+    assert float(metrics["value/explained"]) == pytest.approx(explained, rel=1e-3)
 
 
 def actions_that_earn(slopes, key):

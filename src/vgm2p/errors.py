@@ -18,6 +18,13 @@ def check_positive(settings: Any, *names: str) -> None:
             raise InputError(f"{name} {getattr(settings, name)} must be above 0")
 
 
+def check_not_negative(settings: Any, *names: str) -> None:
+    """InputError for one of these fields of `settings` that is below 0."""
+    for name in names:
+        if not getattr(settings, name) >= 0:
+            raise InputError(f"{name} {getattr(settings, name)} must be at least 0")
+
+
 def check_fraction(settings: Any, *names: str) -> None:
     """InputError for one of these fields of `settings` that is not above 0 and below 1."""
     for name in names:

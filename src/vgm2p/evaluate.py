@@ -11,6 +11,7 @@ from vgm2p.types import Episodes
 
 FIRST_EPISODE, APART = 1_000_000, 10_000  # reset seeds of evaluations ...
 SEEDS = 900  # ... below 10,000,000, where those of our own data begin
+_fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
 
 
 def check_episodes(name: str, episodes: int, seeds: int) -> None:
@@ -38,13 +39,12 @@ def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0
     seeds = len(policy.seeds)
     env = policy.env(task, seeds * episodes)
     keys = jnp.stack([jax.random.fold_in(jax.random.key(s), FIRST_EPISODE + seed) for s in policy.seeds])
-    fold = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(0, None)))
 
     def act(sight, step):
         if step == 0:
             policy.check(env, sight, task.id)
         shown = jax.tree.map(lambda x: x.reshape(seeds, episodes, *x.shape[1:]), sight)
-        actions = policy.act(shown, fold(keys, step))
+        actions = policy.act(shown, _fold(keys, step))
         return actions.reshape(seeds * episodes, *actions.shape[2:])
 
     try:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, check_not_negative
 from vgm2p.nets import mean
 
 Field = Callable[[Float[Array, "*b a"], Float[Array, "*b"], Float[Array, "*b"]], Float[Array, "*b a"]]
@@ -111,6 +111,7 @@ class MeanFlow:
     """Velocity that carries du/dt: the network's EMA's, its own, or the noisy sample v (MeanFlow's)."""
 
     def __post_init__(self):
+        check_not_negative(self, "power")
         if not 0.0 <= self.anchors <= 1.0:
             raise InputError(f"anchors {self.anchors} must be a share of the rows, 0 to 1")
         if self.anchors == 0.0 and self.tangent != "sample":
@@ -156,9 +157,10 @@ class MeanFlow:
         derivative nor a tangent; `ema_velocity`, needed if `tangent` is "ema", is for the rows behind them.
         """
         k = self.anchor_rows(sample.z.shape[0])
-        if k == 0 and self.anchors > 0:
+        if (k == 0 and self.anchors > 0) or (k == len(sample.z) and self.anchors < 1):
             raise InputError(
-                f"batch {len(sample.z)} leaves no row to anchors {self.anchors}: take a larger one"
+                f"batch {len(sample.z)} with anchors {self.anchors} leaves no row to r = t, or none to "
+                "r < t: take a larger one"
             )
         (near, near_condition), (far, far_condition) = _split((sample, condition), k)
         velocity = self._compound(u, far, far_condition, ema_velocity)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from vgm2p.errors import InputError
+
 Activation = Literal["relu", "tanh", "silu", "gelu"]
 _ACTIVATIONS: dict[str, Callable] = {
     "relu": jax.nn.relu,
@@ -50,6 +52,8 @@ class MLP(eqx.Module):
         norm: bool = False,
         last_gain: float = 1.0,
     ):
+        if not all(width >= 1 for width in hidden):
+            raise InputError(f"hidden {hidden} must be widths of at least 1")
         widths = (inputs, *hidden, outputs)
         gains = [2**0.5] * len(hidden) + [last_gain]
         keys = jax.random.split(key, len(gains))

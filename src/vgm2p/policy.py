@@ -85,7 +85,7 @@ class Policy:
 
 
 def check_execution(algorithm: Algorithm) -> None:
-    """InputError for noise that no flow was trained on, for less than one step, or for guidance below 0."""
+    """InputError for noise, first or fresh, that is not trained on, no step at all, or guidance below 0."""
     noise, steps, guidance = (getattr(algorithm, name, 1) for name in ("noise", "steps", "guidance"))
     if not 0.0 <= noise <= 1.0:
         raise InputError(f"noise {noise} must be at least 0 (none) and at most 1 (as in training)")
@@ -95,6 +95,8 @@ def check_execution(algorithm: Algorithm) -> None:
         raise InputError(
             f"guidance {guidance} must be at least 0, which asks for any action; 1 is for good ones"
         )
+    if not 0.0 <= (fresh := getattr(algorithm, "fresh", 1.0)) <= 1.0:
+        raise InputError(f"fresh {fresh} must be at least 0 (DDIM) and at most 1 (DDPM)")
 
 
 @cache

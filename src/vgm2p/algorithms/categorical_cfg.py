@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, pick, redraw, start, team_labels
 from vgm2p.algorithms.bc import choose, log_probability
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, check_not_negative
 from vgm2p.nets import MLP, mean
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
@@ -49,6 +49,7 @@ class CategoricalCFG:
     options: ClassVar[tuple[str, ...]] = ("noise", "guidance")
 
     def __post_init__(self):
+        check_not_negative(self, "warmup")
         if not 0.0 < self.null_share < 1.0:
             raise InputError(f"null_share {self.null_share} must be above 0 and below 1: both are trained")
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, start
 from vgm2p.algorithms.td3_bc import critic_loss, deterministic_net, smoothed
 from vgm2p.critics import Critics, climb
-from vgm2p.errors import check_positive
+from vgm2p.errors import check_not_negative, check_positive
 from vgm2p.nets import MLP
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
@@ -51,6 +51,7 @@ class CQL:
 
     def __post_init__(self):
         check_positive(self, "temperature", "samples")
+        check_not_negative(self, "weight", "smoothing")
 
     @property
     def sampling(self) -> Sampling:

@@ -25,6 +25,7 @@ from vgm2p.algorithms.algorithm import (
     start,
     team_labels,
 )
+from vgm2p.errors import check_not_negative
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
@@ -58,6 +59,7 @@ class FilteredBC:
 
     def __post_init__(self):
         check_shared_noise(self.shared_noise, self.steps)
+        check_not_negative(self, "warmup")
 
     @property
     def sampling(self) -> Sampling:

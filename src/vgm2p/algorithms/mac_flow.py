@@ -32,7 +32,7 @@ from vgm2p.algorithms.algorithm import (
     unconditional,
 )
 from vgm2p.critics import Critics, climb, td_target
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, check_not_negative
 from vgm2p.flows import FLOW_MATCHING
 from vgm2p.nets import MLP, mean
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
@@ -70,6 +70,7 @@ class MacFlow:
     options: ClassVar[tuple[str, ...]] = ("noise",)
 
     def __post_init__(self):
+        check_not_negative(self, "alpha")
         if self.flow_steps < 1:
             raise InputError(f"flow_steps {self.flow_steps} must be at least 1: without one, noise is taught")
 

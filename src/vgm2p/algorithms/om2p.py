@@ -29,6 +29,7 @@ from vgm2p.algorithms.algorithm import (
     unconditional,
 )
 from vgm2p.critics import Critics, climb, td_loss, td_target
+from vgm2p.errors import check_not_negative
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
@@ -54,6 +55,9 @@ class OM2P:
     steps: int = 1
     """(execution) Jumps from noise to action; 1 is the method."""
     options: ClassVar[tuple[str, ...]] = ("noise", "steps")
+
+    def __post_init__(self):
+        check_not_negative(self, "weight")
 
     @property
     def sampling(self) -> Sampling:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Fit, ValuePolicyParams, descend, latent, start
 from vgm2p.critics import Critics, climb, td_loss, td_target
+from vgm2p.errors import check_not_negative
 from vgm2p.nets import MLP, mean
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 
@@ -40,6 +41,9 @@ class TD3BC:
     """How fast the slow critics follow, per update."""
     noise: ClassVar[float] = 0.0  # the policy is deterministic
     options: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        check_not_negative(self, "weight", "smoothing")
 
     @property
     def sampling(self) -> Sampling:

@@ -38,7 +38,7 @@ from vgm2p.algorithms.algorithm import (
     redraw,
     start,
 )
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, check_not_negative
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
@@ -86,6 +86,7 @@ class VGM2P:
 
     def __post_init__(self):
         check_shared_noise(self.shared_noise, self.steps)
+        check_not_negative(self, "warmup")
         if self.shared_noise and self.label == "local":
             raise InputError('label "local": with shared_noise the team has one flow, and one "global" label')
         if not self.guidance >= 1.0:

@@ -73,11 +73,15 @@ class Train:
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
     as_recorded: bool = False
-    """Give the algorithm the settings that it has on this task in the recorded results; yours change them."""
+    """Give the algorithm the settings that it has on this task in the recorded results; those of yours that
+    differ from the defaults change them."""
 
     def run(self) -> None:
         """Train with a progress bar, then say the score and draw it."""
-        asked = _as_recorded(self.experiment) if self.as_recorded else self.experiment
+        asked = self.experiment
+        if self.as_recorded:
+            asked = _as_recorded(asked)
+            out.print(f"as recorded, and as you changed it: {command(asked)}", soft_wrap=True)
         train(asked, self.out or Path("runs") / asked.task / algorithm_name(asked.algorithm))
 
 
