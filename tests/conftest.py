@@ -1,6 +1,7 @@
 """Small real data for every test: a few thousand transitions rolled out from the shipped ladder."""
 
 import os
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +21,16 @@ from vgm2p.tasks import task
 
 SMALL = 4_000
 slow = lambda *values: pytest.param(*values, marks=pytest.mark.slow)  # noqa: E731
+
+
+def small(algorithm, *widths: int):
+    """The algorithm with hidden layers of these widths, those of its values and critics included."""
+    changes = {"fit": replace(algorithm.fit, hidden=widths)}
+    if hasattr(algorithm, "hidden"):
+        changes["hidden"] = widths
+    if hasattr(getattr(algorithm, "values", None), "hidden"):
+        changes["values"] = replace(algorithm.values, hidden=widths)
+    return replace(algorithm, **changes)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import small
 
 from vgm2p.actions import Continuous, Discrete
 from vgm2p.algorithms import (
@@ -42,22 +43,16 @@ SMALL = {"fit": Fit(hidden=(32, 32), slow_rate=0.01), "noise": 1.0}
 VALUED = SMALL | {"values": LinearAdvantage(hidden=(32, 32))}
 
 
-def small(kind):
-    """The algorithm with small networks, those of its values included."""
+def quick(kind):
+    """The algorithm with small networks, and what else `SMALL` has for it."""
     names = {field.name for field in fields(kind)}
-    algorithm = kind(**{name: value for name, value in SMALL.items() if name in names})
-    if kind is CQL:
-        return replace(algorithm, hidden=(32, 32), samples=2)
-    if "hidden" in names:
-        return replace(algorithm, hidden=(32, 32))
-    if "values" in names:
-        return replace(algorithm, values=replace(algorithm.values, hidden=(32, 32)))
-    return algorithm
+    some = SMALL | ({"samples": 2} if kind is CQL else {})
+    return small(kind(**{name: value for name, value in some.items() if name in names}), 32, 32)
 
 
-KINDS = [small(kind) for kind in ALGORITHMS.values()]
+KINDS = [quick(kind) for kind in ALGORITHMS.values()]
 NAMES = list(ALGORITHMS)
-GRADED, GRADED_NAMES = [small(ALGORITHMS[name]) for name in CONTINUOUS], list(CONTINUOUS)
+GRADED, GRADED_NAMES = [quick(ALGORITHMS[name]) for name in CONTINUOUS], list(CONTINUOUS)
 CLIMBERS = (MacFlow, OM2P, TD3BC, CQL)  # their policies leave the logged actions
 BATCH = 128  # with the same data and batch, the tests of an algorithm share one compilation
 
@@ -393,13 +388,13 @@ def test_a_rivals_coefficient_leads_from_cloning_to_climbing_its_critic(near, fa
 @pytest.mark.slow
 def test_a_conservative_critic_keeps_a_climbing_policy_off_actions_that_nobody_took():
     """Logged actions lie within about 0.9: a policy that only climbs goes to 1, a conservative one stays."""
-    climbing, cautious = (replace(small(CQL), discount=0.0, weight=weight) for weight in (0.0, 1.0))
+    climbing, cautious = (replace(quick(CQL), discount=0.0, weight=weight) for weight in (0.0, 1.0))
     assert centre_of(climbing, 500) > 0.9
     assert 0.1 < centre_of(cautious, 500) < 0.9
 
 
 def test_the_conservative_term_is_zero_for_a_flat_critic_and_grows_off_the_data():
-    algorithm = small(CQL)
+    algorithm = quick(CQL)
     spec, _, replay = setup(algorithm, additive(64))
     params = algorithm.init(spec, jax.random.key(0)).params
     batch = replay.sample(spec.actions, 32, jax.random.key(1))
@@ -412,7 +407,7 @@ def test_the_conservative_term_is_zero_for_a_flat_critic_and_grows_off_the_data(
 
 
 def test_the_conservative_term_asks_all_choices_by_the_datas_codes():
-    algorithm, data = small(CQL), matrix_dataset("matching", np.eye(3), 64, 0)
+    algorithm, data = quick(CQL), matrix_dataset("matching", np.eye(3), 64, 0)
     spec, view, _ = setup(algorithm, data, discrete=3)
     spec = replace(spec, actions=Discrete(3, size=3.0))
     batch = data.replay(view, algorithm.sampling, spec.actions).sample(spec.actions, 32, jax.random.key(1))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import small
 
 from vgm2p.algorithms import BC, CONTINUOUS, Fit
 from vgm2p.claims import ablations, devices, efficiency, sensitivity, smax, table, tactics, wide
@@ -334,10 +335,8 @@ def synthetic():
 @pytest.mark.parametrize(("method", "battles"), COSTS)
 def test_network_passes_of_a_decision_are_what_the_table_says(method, battles, synthetic, monkeypatch):
     """Counted: rows that any network sees while one team decides, over the rows of one pass."""
-    algorithm = (efficiency.BATTLE_METHODS if battles else efficiency.METHODS)[method]
+    algorithm = small((efficiency.BATTLE_METHODS if battles else efficiency.METHODS)[method], 8)
     spec, _ = synthetic[battles]
-    small = {"fit": Fit(hidden=(8,))} | ({"hidden": (8,)} if hasattr(algorithm, "hidden") else {})
-    algorithm = replace(algorithm, **small)
     params, seen = algorithm.init(spec, jax.random.key(0)).target, []
     call = MLP.__call__
     monkeypatch.setattr(MLP, "__call__", lambda net, x: seen.append(x[..., 0].size) or call(net, x))

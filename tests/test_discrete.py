@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import slow
+from conftest import slow, small
 
 from vgm2p.actions import Continuous, Discrete
-from vgm2p.algorithms import ALGORITHMS, BC, TD3BC, VGM2P, CategoricalCFG, Fit, MacFlow, OmigaPolicy
+from vgm2p.algorithms import ALGORITHMS, BC, TD3BC, VGM2P, CategoricalCFG, MacFlow, OmigaPolicy
 from vgm2p.algorithms.algorithm import PolicyParams, ValuePolicyParams, pick
 from vgm2p.algorithms.bc import log_probability
 from vgm2p.data.dataset import Dataset
@@ -19,10 +19,7 @@ from vgm2p.train import seed_keys
 from vgm2p.types import Sampling, Sight, Spec
 from vgm2p.view import TeamView
 
-SMALL = [
-    kind(**({"fit": Fit(hidden=(16,))} | ({"hidden": (16,)} if hasattr(kind(), "hidden") else {})))
-    for kind in ALGORITHMS.values()
-]
+SMALL = [small(kind(), 16) for kind in ALGORITHMS.values()]
 STAY = 0  # what the dead do
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import slow
+from conftest import slow, small
 
 from vgm2p.actions import Discrete
 from vgm2p.algorithms import ALGORITHMS, BC, VGM2P, Fit
@@ -196,9 +196,8 @@ def test_a_mixed_log_is_half_the_policys_and_half_the_scripts(data_home, marines
 @pytest.mark.parametrize("name", ["vgm2p", *(slow(name) for name in ALGORITHMS if name != "vgm2p")])
 def test_every_algorithm_trains_and_never_sends_an_illegal_choice(name, marines, tmp_path):
     """An illegal choice would end the evaluation with an error."""
-    kind = ALGORITHMS[name]
-    small = {"fit": Fit(hidden=(16,))} | ({"hidden": (16,)} if hasattr(kind(), "hidden") else {})
-    experiment = Experiment(marines, kind(**small), 4, 16, (0, 1), eval_every=4, eval_episodes=8, log_every=4)
+    algorithm = small(ALGORITHMS[name](), 16)
+    experiment = Experiment(marines, algorithm, 4, 16, (0, 1), eval_every=4, eval_episodes=8, log_every=4)
     result = run(experiment, tmp_path)
     assert len(result["win_rate"]) == 2
     assert np.shape(result["returns"]) == (2, 8)
