@@ -51,7 +51,7 @@ def theirs(scenario: str, copies: int, steps: int) -> float:
     _, world = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), copies))
     early, *keys = list(jax.random.split(jax.random.key(1), (steps + 1, copies)))
     for _ in range(3):
-        _, world = step(early, world)
+        _, world = jax.block_until_ready(step(early, world))
     began = time.perf_counter()
     for key in keys:
         obs, world = step(key, world)

@@ -81,11 +81,12 @@ def test_train_as_recorded_takes_the_settings_of_the_results_and_ones_own_change
     short = ["--updates", "2", "--eval-episodes", "1", "--seeds", "0", "--out", str(tmp_path)]
     asked = ["train", hopper, "--as-recorded", *short, "vgm2p", "--guidance", "1.5"]
     main(asked)
-    assert "as you changed it: vgm2p train twin/3hopper-medium" in capsys.readouterr().out
+    assert "with the recorded settings: vgm2p train twin/3hopper-medium" in capsys.readouterr().out
     made = experiment_from(json.loads((tmp_path / "experiment.json").read_text()))
     assert made.algorithm == CPU.algorithm("vgm2p", "3hopper", guidance=1.5)
     both = fails([*asked, "values:linear-advantage", "--values.habit", "10"], capsys)
     assert "--as-recorded sets values of vgm2p on twin/3hopper-medium: leave it, or yours, out" in both
+    assert "--values.habit 100" in both  # the command to start from
     game = fails(["train", "toy/xor-mixed", "--as-recorded", "bc"], capsys)
     assert "no results are recorded on toy/xor-mixed" in game
     assert "twin/3hopper-medium" in fails(["train", "twin/3hoper-medium", "--as-recorded", "bc"], capsys)

@@ -138,8 +138,8 @@ def test_guided_cloning_matches_where_cloning_mixes_two_modes():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["bc", "filtered_bc", "categorical_cfg", "vgm2p", "vgm2p, w = 2"])
-def test_no_product_policy_solves_xor(method):
-    """Both optimal modes are equally good: the label can't tell them apart, the product mixes them."""
+def test_no_clone_that_acts_alone_solves_xor(method):
+    """Both optimal modes are equally good: the label can't tell them apart, agents mix them."""
     assert all(0.4 < value < 0.6 for value in returns(METHODS[method], "xor", 2000))
 
 

@@ -179,7 +179,7 @@ def test_marginal_velocities_that_nothing_teaches_carry_no_derivative():
 
 def test_a_batch_too_small_to_teach_a_jump_is_refused():
     z, flow = jnp.zeros((32, 2)), MeanFlow(anchors=0.99)
-    with pytest.raises(InputError, match=r"batch 32 with anchors 0\.99 leaves no row .* or none to r < t"):
+    with pytest.raises(InputError, match=r"batch 32 with anchors 0\.99 leaves no row to r < t"):
         flow.loss(lambda z, t, r, c: z, flow.draw(z, jax.random.key(0)), None, z, z)
 
 

@@ -64,6 +64,7 @@ def test_each_slow_copy_follows_by_its_own_rate():
 def test_a_spike_in_the_values_gradient_does_not_shrink_the_policys():
     """Adam's first step is the same whatever the gradient's size; what it remembers is not."""
     calm, spiked = (descended(values, 0.1).opt for values in (0.1, 1e6))
+    assert len(remembered(calm)) == 2
     for ours, theirs in zip(remembered(spiked), remembered(calm), strict=True):
         np.testing.assert_array_equal(ours.policy, theirs.policy)
         assert (jnp.abs(ours.values) < 0.1).all()  # of length 1

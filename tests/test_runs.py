@@ -237,6 +237,8 @@ def test_settings_that_mean_nothing_to_the_data_are_refused(changes, told, exper
         (OM2P, "weight", (-1.0,)),
         (MacFlow, "alpha", (-3.0,)),
         (MeanFlow, "power", (-1.0,)),
+        (CQL, "smoothing", (-0.2,)),
+        (CategoricalCFG, "warmup", (-5,)),
         (VGM2P, "warmup", (-5,)),
         (FilteredBC, "warmup", (-5,)),
     ],

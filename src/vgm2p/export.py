@@ -31,7 +31,7 @@ from vgm2p.types import Sight
 Kind = Literal["onnx", "stablehlo"]
 WITHIN = 1e-5  # how far a graph's action may be from the policy's
 DIFFUSED = 10 * WITHIN  # diffusion's first step divides by 0.01, and so do its rounding errors
-ASKED = 3.0  # the largest strength that is tried where any can be asked for
+STRONGEST = 3.0  # guidance that graphs are checked with, where any can be asked for
 TRIED = 64  # random observations that each graph is checked on
 
 
@@ -242,7 +242,7 @@ def _drawn(rng, policy, name, like):
         return legal
     if name == "w":
         trained = getattr(policy.algorithm, "guidance_max", None)
-        return np.float32(rng.uniform(1, trained) if trained else rng.uniform(0, ASKED))
+        return np.float32(rng.uniform(1, trained) if trained else rng.uniform(0, STRONGEST))
     normal = rng.normal(size=like.shape).astype(np.float32)
     if name == "noise":
         return normal

@@ -158,9 +158,10 @@ class MeanFlow:
         """
         k = self.anchor_rows(sample.z.shape[0])
         if (k == 0 and self.anchors > 0) or (k == len(sample.z) and self.anchors < 1):
+            untaught = "r = t" if k == 0 else "r < t"
             raise InputError(
-                f"batch {len(sample.z)} with anchors {self.anchors} leaves no row to r = t, or none to "
-                "r < t: take a larger one"
+                f"batch {len(sample.z)} with anchors {self.anchors} leaves no row to {untaught}: take a "
+                "larger one"
             )
         (near, near_condition), (far, far_condition) = _split((sample, condition), k)
         velocity = self._compound(u, far, far_condition, ema_velocity)

@@ -85,7 +85,7 @@ class Policy:
 
 
 def check_execution(algorithm: Algorithm) -> None:
-    """InputError for noise, first or fresh, that is not trained on, no step at all, or guidance below 0."""
+    """InputError for noise or `fresh` outside 0 to 1, fewer than one step, or guidance below 0."""
     noise, steps, guidance = (getattr(algorithm, name, 1) for name in ("noise", "steps", "guidance"))
     if not 0.0 <= noise <= 1.0:
         raise InputError(f"noise {noise} must be at least 0 (none) and at most 1 (as in training)")

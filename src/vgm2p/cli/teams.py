@@ -73,15 +73,15 @@ class Train:
     out: Path | None = None
     """Folder of the run; by default runs/<task>/<algorithm>."""
     as_recorded: bool = False
-    """Give the algorithm the settings that it has on this task in the recorded results; those of yours that
-    differ from the defaults change them."""
+    """Give the algorithm the settings that it has on this task in the recorded results. Settings of yours
+    that differ from the defaults are added."""
 
     def run(self) -> None:
         """Train with a progress bar, then say the score and draw it."""
         asked = self.experiment
         if self.as_recorded:
             asked = _as_recorded(asked)
-            out.print(f"as recorded, and as you changed it: {command(asked)}", soft_wrap=True)
+            out.print(f"trains, with the recorded settings: {command(asked)}", soft_wrap=True)
         train(asked, self.out or Path("runs") / asked.task / algorithm_name(asked.algorithm))
 
 
@@ -144,10 +144,12 @@ def _as_recorded(experiment) -> Experiment:
     method, where = algorithm_name(experiment.algorithm), task(experiment.task)
     if where.id not in RECORDED:
         raise InputError(f"--as-recorded: no results are recorded on {where.id}, leave it out")
-    own = set(changed_fields(experiment.algorithm))
-    if both := sorted(own.intersection(changed_fields(CPU.algorithm(method, where.team)))):
-        told = " and ".join(both)
-        raise InputError(f"--as-recorded sets {told} of {method} on {where.id}: leave it, or yours, out")
+    recorded, own = CPU.algorithm(method, where.team), set(changed_fields(experiment.algorithm))
+    if both := sorted(own.intersection(changed_fields(recorded))):
+        raise InputError(
+            f"--as-recorded sets {' and '.join(both)} of {method} on {where.id}: leave it, or yours, out; "
+            f"without it, the same is: {command(replace(experiment, algorithm=recorded))}"
+        )
     changes = {name: getattr(experiment.algorithm, name) for name in own}
     return replace(experiment, algorithm=CPU.algorithm(method, where.team, **changes))
 

@@ -1,4 +1,4 @@
-"""Coordination games: what decentralised one-step policies can and can't do, in the open.
+"""Coordination games: what cloned, decentralised policies can and can't do, in the open.
 
 All agents see all there is to see (and their own id) and choose at once; the team shares one reward. An
 episode's return is at most 1, and its best is reached in more than one way, so that a team must agree on
