@@ -209,7 +209,7 @@ def test_a_card_tells_which_instructions_the_processor_has():
     family, latest = versions()["machine"].split()
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     assert family == platform.machine()
-    assert latest in {*simd["baseline"], *simd["found"]} - {*simd["not found"]}
+    assert latest in {*simd["baseline"], *simd["found"]} - {*simd.get("not found", ())}
 
 
 def test_broken_card_is_refused(tmp_path):
