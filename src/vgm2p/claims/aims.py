@@ -154,8 +154,8 @@ def _best_on_each(found) -> Aim:
             behind.append(f"{short(name)} (behind {best})")
     whole = sum(len(methods) == len(planned[name]) for name, methods in ran.items())
     told = f"{len(ran) - len(behind)} of {len(ran)}" + (f"; not {', '.join(behind)}" if behind else "")
-    few = len(TWINS) - whole
-    left = f"; on {few} set{'s' if few > 1 else ''} some methods have not run" if few else ""
+    partly = len(TWINS) - whole
+    left = f"; on {partly} set{'s' if partly > 1 else ''} some methods have not run" if partly else ""
     return Aim(text, False if behind else None if left else True, told + left)
 
 
