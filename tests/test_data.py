@@ -254,11 +254,6 @@ def test_best_keeps_episodes_that_reach_an_expectile_of_the_returns():
     assert len(replace(data, reward=np.full(12, 0.1, np.float32)).best(0.8)) == 4
 
 
-def test_a_selection_that_is_no_expectile_is_refused():
-    with pytest.raises(InputError, match=r"selection 1\.2 must be an expectile, between 0 and 1"):
-        episodes().best(1.2)
-
-
 def test_views_standardise_with_the_data_and_append_the_id():
     state = np.random.default_rng(0).normal(3.0, 2.0, (1000, 2)).astype(np.float32)
     obs = TeamView.of(Sight(state), 3).obs(Sight(state))

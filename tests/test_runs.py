@@ -188,6 +188,12 @@ def test_two_processes_do_not_train_in_one_folder(experiment, tmp_path):
         ({"algorithm": VGM2P(values=LinearAdvantage(discount=1.0))}, "discount 1.0 must be .* below 1"),
         ({"algorithm": VGM2P(values=LinearAdvantage(lookahead=0))}, "lookahead 0 must be at least 1"),
         ({"algorithm": VGM2P(values=LinearAdvantage(habit=-5))}, "habit -5 must be at least 0"),
+        ({"algorithm": VGM2P(values=LinearAdvantage(selection=1.2))}, "selection 1.2 must be an expectile"),
+        ({"algorithm": FilteredBC(value_rate=0.0)}, "value_rate 0.0 must be above 0"),
+        ({"algorithm": FilteredBC(value_rate=5.0)}, "value_rate 5.0 must be .* at most 1"),
+        ({"algorithm": BC(fit=Fit(hidden=[16]))}, r"holds a list: write a tuple, as in hidden=\(256, 256\)"),
+        ({"regress": "clip"}, "unknown regress 'clip': did you mean clipped"),
+        ({"standardise": "vectors"}, "unknown standardise 'vectors': did you mean vector"),
     ],
 )
 def test_settings_that_can_train_nothing_are_refused_at_once(changes, told, experiment):
@@ -202,9 +208,7 @@ def test_settings_that_can_train_nothing_are_refused_at_once(changes, told, expe
         ({"history": 2}, "history 2: these agents see the whole state"),
         ({"history": 2, "window": 2000}, "history 2: these agents see the whole state"),
         ({"algorithm": VGM2P(**TINY), "batch": 2}, "batch 2 leaves no row to one of the two flows"),
-        ({"algorithm": FilteredBC(value_rate=0.0, **TINY)}, r"value_rate 0\.0 must be above 0"),
-        ({"algorithm": FilteredBC(value_rate=5.0, **TINY)}, r"value_rate 5\.0 must be .* at most 1"),
-        ({"algorithm": BC(fit=Fit(hidden=(16, 0)))}, r"hidden \(16, 0\) must be widths of at least 1"),
+        ({"algorithm": BC(fit=Fit(hidden=(16, 0)))}, r"hidden \(16, 0\) must be a tuple of widths"),
         ({"algorithm": DiffusionBC(fresh=9.0)}, r"fresh 9\.0 must be .* at most 1 \(DDPM\)"),
     ],
 )

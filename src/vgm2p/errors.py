@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 MOST = 12  # names that a message lists
 
@@ -30,6 +30,20 @@ def check_fraction(settings: Any, *names: str) -> None:
     for name in names:
         if not 0 < getattr(settings, name) < 1:
             raise InputError(f"{name} {getattr(settings, name)} must be above 0 and below 1")
+
+
+def check_share(settings: Any, *names: str) -> None:
+    """InputError for one of these fields of `settings` that is not above 0 and at most 1."""
+    for name in names:
+        if not 0 < getattr(settings, name) <= 1:
+            raise InputError(f"{name} {getattr(settings, name)} must be above 0 and at most 1")
+
+
+def check_words(settings: Any) -> None:
+    """InputError for a field of the dataclass `settings` that takes one of some words, and has another."""
+    for name, hint in get_type_hints(type(settings)).items():
+        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
+            raise unknown(name, str(getattr(settings, name)), get_args(hint))
 
 
 def needs(what: str, extra: str) -> InputError:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vgm2p.algorithms.algorithm import Algorithm
 from vgm2p.data.dataset import Dataset, Replay, Whole
-from vgm2p.errors import InputError, check_positive
+from vgm2p.errors import InputError, check_positive, check_share
 from vgm2p.nets import MLP, mean, stacked
 from vgm2p.policy import Policy
 from vgm2p.types import Params, Sampling, Spec, Transition, had_choice
@@ -51,8 +51,7 @@ class FQE:
         if self.updates < 1 or self.members < 2:
             raise InputError(f"updates {self.updates} must be at least 1, members {self.members} at least 2")
         check_positive(self, "batch", "learning_rate")
-        if not 0.0 < self.slow_rate <= 1.0:
-            raise InputError(f"slow_rate {self.slow_rate} must be above 0 (slow copies are asked), at most 1")
+        check_share(self, "slow_rate")
 
 
 class Estimate(NamedTuple):

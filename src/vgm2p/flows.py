@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from vgm2p.errors import InputError, check_not_negative
+from vgm2p.errors import InputError, check_not_negative, check_share, check_words
 from vgm2p.nets import mean
 
 Field = Callable[[Float[Array, "*b a"], Float[Array, "*b"], Float[Array, "*b"]], Float[Array, "*b a"]]
@@ -104,21 +104,16 @@ class MeanFlow:
     """Intervals start at the later draw and, but for anchors, end at the data, r = 0, as the one jump that
     acts does; if false, at the earlier draw."""
     anchors: float = 0.5
-    """Share of the rows with r = t, where the loss is plain flow matching."""
+    """Share of the rows with r = t, where the loss is plain flow matching. They teach u(z, t, t)."""
     power: float = 0.0
     """p of the row weight 1 / (loss + 0.01)^p. MeanFlow's 1 seeks modes on actions; 0 is unbiased."""
     tangent: Literal["ema", "network", "sample"] = "ema"
     """Velocity that carries du/dt: the network's EMA's, its own, or the noisy sample v (MeanFlow's)."""
 
     def __post_init__(self):
+        check_words(self)
         check_not_negative(self, "power")
-        if not 0.0 <= self.anchors <= 1.0:
-            raise InputError(f"anchors {self.anchors} must be a share of the rows, 0 to 1")
-        if self.anchors == 0.0 and self.tangent != "sample":
-            raise InputError(
-                f'anchors 0 with tangent "{self.tangent}": u(z, t, t), which carries du/dt, would never be '
-                'taught; take some anchors, or tangent "sample"'
-            )
+        check_share(self, "anchors")
 
     def anchor_rows(self, rows: int) -> int:
         """How many leading rows of a batch have r = t (the rows of a batch are exchangeable)."""
@@ -157,16 +152,15 @@ class MeanFlow:
         derivative nor a tangent; `ema_velocity`, needed if `tangent` is "ema", is for the rows behind them.
         """
         k = self.anchor_rows(sample.z.shape[0])
-        if (k == 0 and self.anchors > 0) or (k == len(sample.z) and self.anchors < 1):
+        if k == 0 or (k == len(sample.z) and self.anchors < 1):
             untaught = "r = t" if k == 0 else "r < t"
             raise InputError(
                 f"batch {len(sample.z)} with anchors {self.anchors} leaves no row to {untaught}: take a "
                 "larger one"
             )
         (near, near_condition), (far, far_condition) = _split((sample, condition), k)
-        velocity = self._compound(u, far, far_condition, ema_velocity)
-        if k:
-            velocity = jnp.concatenate([u(near.z, near.t, near.t, near_condition), velocity])
+        anchored = u(near.z, near.t, near.t, near_condition)
+        velocity = jnp.concatenate([anchored, self._compound(u, far, far_condition, ema_velocity)])
         error = jnp.square(velocity - stop_gradient(target)).sum(-1)
         error = error / stop_gradient(error + 0.01) ** self.power
         return mean(error, where)

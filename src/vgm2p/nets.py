@@ -52,8 +52,8 @@ class MLP(eqx.Module):
         norm: bool = False,
         last_gain: float = 1.0,
     ):
-        if not all(width >= 1 for width in hidden):
-            raise InputError(f"hidden {hidden} must be widths of at least 1")
+        if not isinstance(hidden, tuple) or not all(isinstance(x, int) and x >= 1 for x in hidden):
+            raise InputError(f"hidden {hidden!r} must be a tuple of widths of at least 1, such as (256, 256)")
         widths = (inputs, *hidden, outputs)
         gains = [2**0.5] * len(hidden) + [last_gain]
         keys = jax.random.split(key, len(gains))

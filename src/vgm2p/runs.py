@@ -45,7 +45,7 @@ from vgm2p.data.store import (
     write_lines,
 )
 from vgm2p.data.window import Window, blocks
-from vgm2p.errors import InputError
+from vgm2p.errors import InputError, check_positive, check_share, check_words
 from vgm2p.evaluate import check_episodes, evaluate
 from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy, check_execution
@@ -98,21 +98,32 @@ class Experiment:
     metrics. By default all."""
 
     def __post_init__(self):
-        if not isinstance(self.algorithm, tuple(ALGORITHMS.values())):
-            raise InputError(f"algorithm is {self.algorithm!r}: give an object, such as vgm2p.VGM2P()")
+        check_words(self)
         counts = ("updates", "batch", "eval_every", "eval_episodes", "log_every", "history", "window")
         for name in counts:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} {value} must be at least 1")
-        if not self.codes > 0:
-            raise InputError(f"codes {self.codes} must be above 0")
+        check_positive(self, "codes")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"seeds {list(self.seeds)}: name at least one, and none twice")
         for seed in self.seeds:
             check_seed(seed)
         check_episodes("eval_episodes", self.eval_episodes, len(self.seeds))
-        check_execution(self.algorithm)
-        check_sampling(self.algorithm.sampling)
+        _check_algorithm(self.algorithm)
+
+
+def _check_algorithm(algorithm):
+    """InputError for what is none, and for settings that its own class does not check."""
+    if not isinstance(algorithm, tuple(ALGORITHMS.values())):
+        raise InputError(f"algorithm is {algorithm!r}: give an object, such as vgm2p.VGM2P()")
+    try:
+        hash(algorithm)
+    except TypeError as error:
+        raise InputError(f"{algorithm!r} holds a list: write a tuple, as in hidden=(256, 256)") from error
+    if hasattr(algorithm, "value_rate"):
+        check_share(algorithm, "value_rate")
+    check_execution(algorithm)
+    check_sampling(algorithm.sampling)
 
 
 class Setup(NamedTuple):

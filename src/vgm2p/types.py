@@ -69,6 +69,8 @@ def check_sampling(asked: Sampling) -> None:
             raise InputError(f"{name} {getattr(asked, name)} must be at least 1")
     if asked.habit < 0:
         raise InputError(f"habit {asked.habit} must be at least 0, which tells nothing")
+    if asked.selection is not None and not 0.0 <= asked.selection <= 1.0:
+        raise InputError(f"selection {asked.selection} must be an expectile, 0 to 1; 0.5 is the mean")
     if not 0.0 <= asked.discount < 1.0:
         raise InputError(
             f"discount {asked.discount} must be at least 0 and below 1: rewards are scaled by 1 - discount"

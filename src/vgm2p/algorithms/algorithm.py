@@ -12,7 +12,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from vgm2p.actions import Codec
-from vgm2p.errors import InputError, check_positive
+from vgm2p.errors import InputError, check_positive, check_share, check_words
 from vgm2p.flows import Field, MeanFlow
 from vgm2p.nets import MLP, Activation
 from vgm2p.types import Chance, Metrics, Params, Sampling, Spec, TrainState, Transition
@@ -79,8 +79,8 @@ class Fit:
     """How fast the slow policy, which guides and acts, follows per update."""
 
     def __post_init__(self):
-        if not 0.0 < self.slow_rate <= 1.0:
-            raise InputError(f"slow_rate {self.slow_rate} must be above 0 (the slow policy acts), at most 1")
+        check_words(self)
+        check_share(self, "slow_rate")
         check_positive(self, "learning_rate", "max_grad_norm")
 
     def optimiser(self, updates: int | None) -> optax.GradientTransformation:
@@ -188,12 +188,7 @@ def descend(
     state: TrainState,
     rates: tuple[float, ...],
 ) -> tuple[TrainState, Metrics]:
-    """One gradient step on `loss`; each field's slow copy then moves towards it by its rate.
-
-    InputError for a rate at which a slow copy would stay what it was, or overshoot.
-    """
-    if not all(0.0 < rate <= 1.0 for rate in rates):
-        raise InputError(f"value_rate {rates[0]} must be above 0 and at most 1: slow values follow by it")
+    """One gradient step on `loss`; each field's slow copy then moves towards it by its rate."""
     grads, metrics = jax.grad(loss, has_aux=True)(state.params)
     updates, opt = fit.optimiser(spec.updates).update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)

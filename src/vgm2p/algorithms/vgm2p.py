@@ -38,7 +38,7 @@ from vgm2p.algorithms.algorithm import (
     redraw,
     start,
 )
-from vgm2p.errors import InputError, check_not_negative
+from vgm2p.errors import InputError, check_not_negative, check_share, check_words
 from vgm2p.flows import MeanFlow
 from vgm2p.types import Chance, Metrics, Sampling, Spec, TrainState, Transition
 from vgm2p.values import LinearAdvantage, Values
@@ -85,8 +85,10 @@ class VGM2P:
     """(execution) Jumps from noise to action; 1 is the method."""
 
     def __post_init__(self):
+        check_words(self)
         check_shared_noise(self.shared_noise, self.steps)
         check_not_negative(self, "warmup")
+        check_share(self, "guided_share", *(["quantile"] if self.quantile is not None else []))
         if self.shared_noise and self.label == "local":
             raise InputError('label "local": with shared_noise the team has one flow, and one "global" label')
         if not self.guidance >= 1.0:
@@ -96,10 +98,6 @@ class VGM2P:
                 f"guidance {self.guidance} must be at most guidance_max {self.guidance_max}, the largest "
                 "strength that is trained for"
             )
-        if self.quantile is not None and not 0.0 < self.quantile <= 1.0:
-            raise InputError(f"quantile {self.quantile} must be above 0 and at most 1, every action")
-        if not 0.0 < self.guided_share <= 1.0:
-            raise InputError(f"guided_share {self.guided_share} must be above 0 and at most 1")
         if not 0.0 < self.null_share < self.flow.anchors:
             raise InputError(
                 f"null_share {self.null_share} must be above 0 and below flow.anchors, {self.flow.anchors}: "

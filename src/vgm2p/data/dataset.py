@@ -170,10 +170,8 @@ class Dataset:
     def best(self, tau: float) -> Int[ndarray, " k"]:
         """Which episodes' return reaches the tau-expectile of the returns over all transitions.
 
-        An episode so counts by its length. Raises InputError if tau is not between 0 and 1.
+        An episode so counts by its length. tau: between 0 and 1; 0.5 is the mean.
         """
-        if not 0 <= tau <= 1:
-            raise InputError(f"selection {tau} must be an expectile, between 0 and 1; 0.5 is the mean")
         level = scipy.stats.expectile(self.returns, tau, weights=self.lengths)
         reached = self.returns >= min(level, self.returns.max())  # rounding must not leave none
         return np.flatnonzero(reached)
