@@ -120,6 +120,24 @@ def test_play_refuses_other_endings(trained, capsys):
     assert "end the name in .mp4 or .gif" in fails(["play", str(trained), "--video", "x.avi"], capsys)
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (("--seconds", "nan"), "seconds nan must be above 0 and finite"),
+        (("--seconds", "-3"), "seconds -3.0 must be above 0"),
+        (("--seed", "-1"), "seed -1 must be 0 to"),
+    ],
+)
+def test_play_refuses_a_length_and_a_seed_that_are_none(option, told, trained, tmp_path, capsys):
+    assert told in fails(["play", str(trained), "--video", str(tmp_path / "x.gif"), *option], capsys)
+
+
+def test_seeds_too_large_for_the_datas_own_are_refused(capsys):
+    assert "seed 2400000000 must be 0 to 2,147,483,647" in fails(
+        ["data", "make", "twin/2ant-expert", "--seed", "2400000000"], capsys
+    )
+
+
 def test_data_list_and_show(hopper, tmp_path, capsys):
     main(["data", "list"])
     assert "twin/2ant-expert" in capsys.readouterr().out

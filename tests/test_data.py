@@ -219,6 +219,19 @@ def test_broken_card_is_refused(tmp_path):
         store.load(tmp_path)
 
 
+def test_a_card_without_what_every_card_tells_is_refused(tmp_path):
+    store.save(episodes(), tmp_path)
+    card = store.read_json(tmp_path / "card.json")
+    store.write_json(tmp_path / "card.json", card | {"return_mean": None, "sha256": 5})
+    with pytest.raises(InputError, match=r"card\.json lacks the fields sha256, return_mean,"):
+        store.load(tmp_path)
+
+
+def test_lines_that_are_no_objects_end_what_is_read(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n5\n{"step": 2}\n')
+    assert store.read_lines(tmp_path / "metrics.jsonl") == [{"step": 1}]
+
+
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "x.json"
     store.write_json(path, 1)

@@ -118,8 +118,8 @@ def test_graphs_of_robots_are_held_against_the_policy(name, hopper, tmp_path):
     paths = export(tmp_path / "run", tmp_path / "out")
     assert [path.name for path in paths] == [
         *(f"agent_{i}.onnx" for i in range(3)),
-        "model.json",
         "README.md",
+        "model.json",
     ]
     for agent in read_json(tmp_path / "out/model.json")["agents"].values():
         onnx.checker.check_model(tmp_path / "out" / agent["file"])
@@ -139,6 +139,13 @@ def test_a_graph_that_differs_keeps_all_from_being_written(hopper, tmp_path, mon
     with pytest.raises(InputError, match="far from the policy's"):
         export(tmp_path / "run", tmp_path / "out", "stablehlo")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_that_answers_no_number_differs(hopper, tmp_path):
+    trained(hopper, BC(**TINY), tmp_path, seeds=(0,))
+    policy = load_policy(tmp_path)
+    with pytest.raises(InputError, match="an action is nan half ranges from the policy's"):
+        export_module._furthest(policy, controller(policy, {}, 0, 0), lambda *values: np.float32("nan"))
 
 
 @pytest.mark.parametrize("name", ["vgm2p", slow("categorical_cfg")])

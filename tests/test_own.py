@@ -443,6 +443,12 @@ def test_your_datasets_are_listed(spread, capsys):
 def test_a_run_of_an_older_version_is_told(spread, tmp_path):
     run(Experiment(spread, BC(fit=TINY), updates=2, batch=4, seeds=(0,), eval_episodes=1), tmp_path)
     record = store.read_json(tmp_path / "experiment.json")
-    store.write_json(tmp_path / "experiment.json", {k: v for k, v in record.items() if k != "discrete"})
-    with pytest.raises(InputError, match=r"another version of vgm2p: experiment\.json lacks discrete"):
+    for changed in ({"discrete": None}, {"agents": "3"}):
+        store.write_json(tmp_path / "experiment.json", record | changed)
+        with pytest.raises(
+            InputError, match=rf"experiment\.json lacks the fields {next(iter(changed))},.*damaged"
+        ):
+            load_policy(tmp_path)
+    store.write_json(tmp_path / "experiment.json", [1])
+    with pytest.raises(InputError, match=r"experiment\.json lacks the fields task, agents"):
         load_policy(tmp_path)

@@ -235,7 +235,7 @@ def test_a_run_that_cannot_be_read_is_listed_among_the_others(own_runs, tmp_path
     page = (tmp_path / "report.html").read_text()
     assert "1 of 6 runs have finished" in page
     assert "its files are damaged, or of another version" in page
-    assert "can&#39;t be read: the run was made with another version of vgm2p" in page
+    assert "old/experiment.json: the run was made with another version of vgm2p" in page
     assert f"can&#39;t be read: {tmp_path / 'broken'}/experiment.json is not valid JSON" in page
 
 

@@ -12,7 +12,7 @@ from vgm2p.behaviour import ladder, twin
 from vgm2p.behaviour.ppo import PPO, train
 from vgm2p.cli import main
 from vgm2p.data import store
-from vgm2p.envs.env import play
+from vgm2p.envs.env import Remembering, play
 from vgm2p.envs.smax import ALLY, ENEMY, SCENARIOS, STAY, Script, SmaxVec
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
@@ -201,6 +201,11 @@ def test_every_algorithm_trains_and_never_sends_an_illegal_choice(name, marines,
     result = run(experiment, tmp_path)
     assert len(result["win_rate"]) == 2
     assert np.shape(result["returns"]) == (2, 8)
+
+
+def test_only_agents_that_see_a_part_can_remember():
+    with pytest.raises(InputError, match="history 2: agents see the whole state there, and need 1"):
+        Remembering(task("toy/bridge-mixed").make_env(1), 2).reset(0)
 
 
 def test_a_run_on_a_battle_is_scored_again_and_filmed(marines, tmp_path, capsys):

@@ -34,8 +34,6 @@ def evaluate(policy: Policy, task: Task | Own, episodes: int = 32, seed: int = 0
             f"seed {seed} must be 0 to {SEEDS - 1}: beyond, our own data's initial states are played"
         )
     check_episodes("episodes", episodes, len(policy.seeds))
-    if task.n != policy.view.n:
-        raise InputError(f"{task.id} has {task.n} agents, but the team was trained as {policy.view.n}")
     seeds = len(policy.seeds)
     env = policy.env(task, seeds * episodes)
     keys = jnp.stack([jax.random.fold_in(jax.random.key(s), FIRST_EPISODE + seed) for s in policy.seeds])

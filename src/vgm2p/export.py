@@ -24,7 +24,7 @@ from vgm2p.data.card import versions
 from vgm2p.data.store import read_json, replace_file
 from vgm2p.errors import InputError, needs
 from vgm2p.policy import Policy
-from vgm2p.runs import algorithm_name, changed_fields, experiment_from, load_policy
+from vgm2p.runs import algorithm_name, changed_fields, load_policy, read_experiment
 from vgm2p.stats import interval_name
 from vgm2p.types import Sight
 
@@ -120,7 +120,8 @@ def export(
             "furthest_from_policy": _furthest(policy, made, run),
         }
     model = _model(folder, policy, card, policy.seeds[place], agents)
-    contents |= {"model.json": json.dumps(model, indent=1).encode(), "README.md": _readme(model).encode()}
+    contents |= {"README.md": _readme(model).encode(), "model.json": json.dumps(model, indent=1).encode()}
+    (out / "model.json").unlink(missing_ok=True)  # none ever tells of other graphs than lie beside it
     for name, content in contents.items():  # once all have passed
         _write(out / name, content)
     for name in earlier - set(contents):
@@ -201,11 +202,10 @@ def onnx(made: Controller) -> tuple[bytes, Callable[..., np.ndarray]]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # it warns of constants that it can't fold
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    taken = {x.name for x in session.get_inputs()}
 
     def run(*values):
         named = zip(made.inputs, values, strict=True)
-        return session.run(None, {n: np.asarray(x) for n, x in named if n in taken})[0]
+        return session.run(None, {name: np.asarray(x) for name, x in named})[0]
 
     return content, run
 
@@ -225,7 +225,7 @@ def _furthest(policy, made, run) -> float:
     for _ in range(TRIED):
         values = [_drawn(rng, policy, name, x) for name, x in made.inputs.items()]
         gap = np.abs(np.asarray(run(*values), np.float64) - np.asarray(act(*values), np.float64))
-        furthest = max(furthest, float((gap / made.reach).max()))
+        furthest = float(np.maximum(furthest, (gap / made.reach).max()))  # which keeps what is no number
     within = DIFFUSED if isinstance(policy.algorithm, DiffusionBC) else WITHIN
     if not furthest <= within:
         raise InputError(
@@ -254,8 +254,7 @@ def _drawn(rng, policy, name, like):
 def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
     """What is known of the exported team, as it stands in model.json."""
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
-    record = read_json(folder / "experiment.json")
-    experiment = experiment_from(record)
+    experiment, _ = read_experiment(folder)
     kept = ("id", "source", "note", "licence", "sha256", "transitions", "return_mean", "return_std")
     return {
         "algorithm": algorithm_name(policy.algorithm),
@@ -263,8 +262,8 @@ def _model(folder, policy, card, seed, agents) -> dict[str, Any]:
         "noise": getattr(policy.algorithm, "noise", 0.0),
         "guidance": getattr(policy.algorithm, "guidance", None),
         "guidance_max": getattr(policy.algorithm, "guidance_max", None),
-        "task": record["task"],
-        "history": record["history"],
+        "task": experiment.task,
+        "history": experiment.history,
         "seed": seed,
         "updates": result.get("updates"),
         "command": command(experiment),

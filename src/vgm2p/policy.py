@@ -46,7 +46,12 @@ class Policy:
         return partial(_decision(self.algorithm, self.spec, structure), leaves)
 
     def env(self, task: Task | Own, copies: int, threads: int | None = None) -> VecEnv:
-        """The task's environment, showing agents what they have learned to look at."""
+        """The task's environment, showing agents what they have learned to look at.
+
+        InputError for a task of another number of agents.
+        """
+        if task.n != self.view.n:
+            raise InputError(f"{task.id} has {task.n} agents, but the team was trained as {self.view.n}")
         env = task.make_env(copies, threads)
         return env if self.view.history == 1 else Remembering(env, self.view.history)
 

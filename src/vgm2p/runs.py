@@ -50,12 +50,20 @@ from vgm2p.evaluate import check_episodes, evaluate
 from vgm2p.flows import MeanFlow
 from vgm2p.policy import Policy, check_execution
 from vgm2p.stats import interval, normalise
-from vgm2p.tasks import TASKS, Own, Task, task
+from vgm2p.tasks import PADDING, TASKS, Own, Task, task
 from vgm2p.train import NonFiniteError, advance, check_finite, extent, init, seed_keys, seeds_together
 from vgm2p.types import Episodes, Spec, check_sampling, check_seed
 from vgm2p.view import Standardise, TeamView
 
 CHECKPOINT_SECONDS = 60
+RECORDED = {  # in every experiment.json
+    "task": str,
+    "agents": int,
+    "padding": int,
+    "discrete": bool,
+    "action_dim": int,
+    "data_sha256": str,
+}
 KEPT = ("state.safetensors", "policy.safetensors", "result.json")  # what holds a folder for its experiment
 _CHOICES = tyro.extras.subcommand_type_from_defaults(  # the command line's, each explained by its class
     {name: kind() for name, kind in ALGORITHMS.items()},
@@ -143,7 +151,7 @@ def prepare(experiment: Experiment) -> Setup:
     """
     where, sampling = task(experiment.task), experiment.algorithm.sampling
     dataset = where.load_data()
-    padding = 84 if where.body == "ant" else 0
+    padding = PADDING.get(where.team, 0)
     shown = (experiment.standardise, padding, experiment.history)
     chosen = np.arange(len(dataset.lengths))
     if sampling.selection is not None:
@@ -248,11 +256,8 @@ def load_policy(folder: Path | str) -> Policy:
     Raises InputError if the folder is not a run, or if its parameters do not fit its experiment.
     """
     folder = Path(folder)
-    record = _asked(folder)
-    if missing := {"discrete", "action_dim"} - set(record):
-        told = ", ".join(sorted(missing))
-        raise InputError(f"{folder} was made with another version of vgm2p: experiment.json lacks {told}")
-    experiment, tensors = experiment_from(record), read_tensors(folder / "policy.safetensors")
+    experiment, record = read_experiment(folder)
+    tensors = read_tensors(folder / "policy.safetensors")
     mean, std, *own = (jnp.asarray(x) for x in _view_arrays(tensors, folder / "policy.safetensors"))
     sizes = (record["agents"], experiment.standardise, record["padding"], experiment.history)
     view = TeamView(mean, std, tuple(own), *sizes)
@@ -308,17 +313,31 @@ def experiment_from(record: dict[str, Any]) -> Experiment:
         raise InputError(f"the run was made with another version of vgm2p: {error}") from error
 
 
-def _asked(folder) -> dict[str, Any]:
-    """What a run's experiment.json holds. InputError if the folder is none of a run."""
-    if not (folder / "experiment.json").exists():
+def read_experiment(folder: Path) -> tuple[Experiment, dict[str, Any]]:
+    """A run's experiment, and all that its experiment.json holds.
+
+    InputError if the folder is none of a run, or the file damaged or of another version.
+    """
+    path = folder / "experiment.json"
+    if not path.exists():
         what = "is a file" if folder.is_file() else "holds no experiment.json"
         raise InputError(f"{folder} {what}: name the folder that training wrote")
-    return read_json(folder / "experiment.json")
+    record = read_json(path)
+    known = record if isinstance(record, dict) else {}
+    if wrong := [name for name, kind in RECORDED.items() if not isinstance(known.get(name), kind)]:
+        raise InputError(
+            f"{path} lacks the fields {', '.join(wrong)}, or holds others in their place: it is damaged, or "
+            "the run was made with another version of vgm2p; train again"
+        )
+    try:
+        return experiment_from(record), record
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def run_task(folder: Path) -> Task | Own:
     """What a run was trained on; of your own data, as their card was then."""
-    name = _asked(folder)["task"]
+    name = read_experiment(folder)[0].task
     return TASKS[name] if name in TASKS else Own(name, read_json(folder / "data.json"))
 
 

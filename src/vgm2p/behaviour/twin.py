@@ -11,13 +11,13 @@ import numpy as np
 from vgm2p.behaviour import ladder
 from vgm2p.behaviour.ladder import Episode
 from vgm2p.data import store
-from vgm2p.data.card import describe, versions
+from vgm2p.data.card import versions
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs import toy
 from vgm2p.errors import InputError
 from vgm2p.tasks import TIERS, Task
-from vgm2p.types import check_seed
 
+LAST_SEED = 2**31 - 1  # resets count on from a multiple of the seed, in 64 bits
 SCRIPT = "script"  # in place of a tier of the ladder: JaxMARL's scripted team
 UNIONS = {"medium-expert": ("medium", "expert"), "mixed": ("medium", SCRIPT)}  # in this order
 NOTES = {
@@ -41,13 +41,14 @@ def make(
 
     Whole episodes only, so it may hold a few hundred transitions more. Same seed, versions and kind of
     processor: same bytes, whatever the number of threads, and with an accelerator or without. What stood
-    there is replaced. InputError for no transitions, too few for a mix, and a seed that
-    JAX's keys do not tell apart.
+    there is replaced. InputError for no transitions, too few for a mix, and a seed below 0 or
+    above `LAST_SEED`.
     """
     transitions = task.transitions if transitions is None else transitions
     if transitions < 1:
         raise InputError(f"transitions {transitions} must be at least 1")
-    check_seed(seed)
+    if not 0 <= seed <= LAST_SEED:
+        raise InputError(f"seed {seed} must be 0 to {LAST_SEED:,}: each episode needs one of its own from it")
     folder = store.home() / task.id
     if task.suite == "toy":
         tick(transitions)
@@ -89,10 +90,8 @@ def _carded(task, seed, dataset, source="drawn by vgm2p", **more) -> Dataset:
         "note": NOTES[task.suite],
         "licence": "Apache-2.0",
         "seed": seed,
-        "agents": task.n,
         "horizon": int(dataset.lengths.max()),
         "versions": versions(),
-        **describe(dataset.returns, dataset.lengths),
         **more,
         "published": task.published,
     }

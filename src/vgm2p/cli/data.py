@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg, subcommand
 from vgm2p.cli.screen import out, progress_bar, returns_text
 from vgm2p.data.importing import Kind, export_data, import_data
 from vgm2p.data.rows import Ends
-from vgm2p.data.store import home, read_json
+from vgm2p.data.store import home, read_card
 from vgm2p.errors import InputError, unknown
 from vgm2p.hub import OG_MARL, fetch
 from vgm2p.stats import number
@@ -49,8 +49,7 @@ class DataList:
             is_id = heading == "id"
             table.add_column(heading, justify="left" if is_id else "right", no_wrap=is_id)
         for name, where in TASKS.items():
-            path = home() / name / "card.json"
-            card = read_json(path) if path.exists() else None
+            card = _card(name)
             ours = returns_text(card["return_mean"], card["return_std"]) if card else "not made"
             theirs = where.published
             published = returns_text(theirs["mean"], theirs["std"]) if theirs else ""
@@ -58,7 +57,7 @@ class DataList:
             size = f"{card['transitions']:,}" if card else f"({where.transitions:,})"
             table.add_row(name, published, ours, won, size)
         for name in owned():
-            card = read_json(home() / name / "card.json")
+            card = read_card(home() / name)
             returns = returns_text(card["return_mean"], card["return_std"])
             table.add_row(name, "", returns, "", f"{card['transitions']:,}")
         out.print(table)
@@ -96,16 +95,20 @@ class DataMake:
             raise InputError("\n".join(others))
 
 
+def _card(name):
+    """The card of that dataset; None if there is none."""
+    return read_card(home() / name) if (home() / name / "card.json").exists() else None
+
+
 def _made_otherwise(where, transitions, seed) -> str | None:
     """What to say if there are such data, but fewer than asked for or of another seed."""
-    path = home() / where.id / "card.json"
-    card, asked = read_json(path) if path.exists() else None, transitions or where.transitions
+    card, asked = _card(where.id), transitions or where.transitions
     if card is None or (card["transitions"] >= NEARLY_ALL * asked and card["seed"] == seed):
         return None
     return (
         f"{where.id} has been made already, with {card['transitions']:,} transitions and seed "
-        f"{card['seed']}; asked for are {asked:,} and seed {seed}. Delete {path.parent} to make it anew "
-        "(runs that began on it can't go on)"
+        f"{card['seed']}; asked for are {asked:,} and seed {seed}. Delete {home() / where.id} to make "
+        "it anew (runs that began on it can't go on)"
     )
 
 
@@ -114,8 +117,7 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
     from vgm2p.behaviour import twin
 
     where, began = tabled(name), time.monotonic()
-    if (home() / name / "card.json").exists():
-        card = read_json(home() / name / "card.json")
+    if card := _card(name):
         out.print(f"{name}: {card['transitions']:,} transitions, made already")
         return
     with progress_bar() as bar:

@@ -14,7 +14,7 @@ from vgm2p.cli.data import make_data
 from vgm2p.cli.screen import interval_text, out, progress_bar, returns_text, score_text
 from vgm2p.command import command
 from vgm2p.data.card import versions
-from vgm2p.data.store import home, read_json, read_lines, write_json
+from vgm2p.data.store import home, read_lines, write_json
 from vgm2p.errors import InputError
 from vgm2p.evaluate import evaluate
 from vgm2p.runs import (
@@ -24,6 +24,7 @@ from vgm2p.runs import (
     changed_fields,
     device,
     load_policy,
+    read_experiment,
     run,
     run_task,
 )
@@ -279,7 +280,7 @@ class Estimate:
         policy = policy if self.noise is None else policy.with_options(noise=self.noise)
         fqe = FQE(self.updates, discount=self.discount)
         dataset = run_task(self.run_folder).load_data()
-        trained = read_json(self.run_folder / "experiment.json")["data_sha256"]
+        trained = read_experiment(self.run_folder)[1]["data_sha256"]
         if dataset.card["sha256"] != trained:
             raise InputError(
                 f"the data {dataset.id} have been made anew since {self.run_folder} learned from them (their "

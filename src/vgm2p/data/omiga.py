@@ -21,10 +21,10 @@ from vgm2p.data.dataset import Dataset
 from vgm2p.data.rows import Rows, episodes
 from vgm2p.data.store import replace_file
 from vgm2p.errors import InputError, needs
+from vgm2p.tasks import PADDING
 
 NAMES = {"HalfCheetah-v2-6x1": "6halfcheetah", "Hopper-v2-3x1": "3hopper", "Ant-v2-2x4": "2ant"}
 STATE = {"6halfcheetah": 17, "3hopper": 11, "2ant": 27}
-PADDING = {"2ant": 84}  # zeros between state and id
 TIME_LIMIT, BLOCK = 1000, 50_000
 
 

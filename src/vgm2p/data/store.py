@@ -15,11 +15,20 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from vgm2p.data.card import describe
 from vgm2p.data.dataset import Dataset
 from vgm2p.errors import InputError
 
 FIELDS = ("state", "action", "reward", "lengths", "terminated")
 PARTIAL = ("obs", "legal")  # of teams that see or may do less than all
+CARD: dict[str, Any] = {  # what every card tells
+    "id": str,
+    "sha256": str,
+    "agents": int,
+    "transitions": int,
+    "return_mean": int | float,
+    "return_std": int | float,
+}
 
 
 def home() -> Path:
@@ -134,15 +143,18 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file; none if it is missing. A line cut by a kill is left out."""
+    """The whole lines of a JSONL file; none if it is missing. From a line that was cut by a kill on, none."""
     if not path.exists():
         return []
     lines = []
     for text in path.read_text(errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
     return lines
 
 
@@ -194,13 +206,29 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of the dataset in a folder; InputError if it is missing, broken, or lacks one of `CARD`."""
+    card = read_json(folder / "card.json")
+    known = card if isinstance(card, dict) else {}
+    if wrong := [name for name, kind in CARD.items() if not isinstance(known.get(name), kind)]:
+        raise InputError(
+            f"{folder / 'card.json'} lacks the fields {', '.join(wrong)}, or holds others in their place: "
+            "delete the folder, make it again"
+        )
+    return card
+
+
 def save(dataset: Dataset, folder: Path) -> Dataset:
-    """Write a dataset; returns it with the file's digest in its card."""
+    """Write a dataset; returns it with the file's digest and what describes it in its card.
+
+    The card is written last: one that was there before tells another digest until then, and `load` refuses.
+    """
     path = folder / "data.safetensors"
     found = {name: getattr(dataset, name) for name in (*FIELDS, *PARTIAL)}
     arrays = {name: np.ascontiguousarray(x) for name, x in found.items() if x is not None}
     replace_file(path, lambda p: save_file(arrays, p))
-    card = {**dataset.card, "sha256": sha256(path)}
+    told = {"agents": dataset.action.shape[1], **describe(dataset.returns, dataset.lengths)}
+    card = {**dataset.card, **told, "sha256": sha256(path)}
     write_json(folder / "card.json", card)
     return Dataset(**arrays, card=card)
 
@@ -211,11 +239,7 @@ def load(folder: Path) -> Dataset:
     Raises InputError for a missing or truncated file, a wrong digest, missing fields, rows that do not fit
     together, and non-finite numbers.
     """
-    card, path = read_json(folder / "card.json"), folder / "data.safetensors"
-    if not isinstance(card, dict) or not {"id", "sha256"} <= set(card):
-        raise InputError(
-            f"{folder / 'card.json'} lacks the fields id and sha256: delete the folder, make it again"
-        )
+    card, path = read_card(folder), folder / "data.safetensors"
     arrays = map_tensors(path)
     if (found := sha256(path)) != card["sha256"]:
         raise InputError(

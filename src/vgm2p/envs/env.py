@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
+from vgm2p.errors import InputError
 from vgm2p.types import Episodes, Sight
 
 Step = tuple[Sight, Float[ndarray, " copies"], Bool[ndarray, " copies"], Bool[ndarray, " copies"]]
@@ -77,8 +78,10 @@ class Remembering:
         return self.env.won
 
     def reset(self, seed: int) -> Sight:
-        """Start an episode in every copy, with nothing to remember."""
+        """Start an episode in every copy, with nothing to remember. InputError if agents see the state."""
         sight = self.env.reset(seed)
+        if sight.obs is None:
+            raise InputError(f"history {self.history}: agents see the whole state there, and need 1")
         obs = np.asarray(sight.obs)
         self._seen = np.zeros((self.history, *obs.shape), obs.dtype)
         return self._shown(sight)

@@ -12,7 +12,7 @@ from vgm2p.claims.grid import read_record
 from vgm2p.command import command
 from vgm2p.data.store import read_json, read_lines
 from vgm2p.errors import InputError
-from vgm2p.runs import algorithm_name, experiment_from
+from vgm2p.runs import algorithm_name, read_experiment
 from vgm2p.stats import decimals, mean_and_interval, number
 
 Curve = tuple[Float[ndarray, " k"], Float[ndarray, "seeds k"]]  # updates, every seed's mean return at them
@@ -102,8 +102,7 @@ def _run(folder: Path) -> Run:
 
 
 def _read(folder: Path) -> Run:
-    record = read_json(folder / "experiment.json")
-    experiment = experiment_from(record)
+    experiment, record = read_experiment(folder)
     evaluations = read_lines(folder / "evaluations.jsonl")
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else None
     means = np.array([np.mean(line["returns"], axis=1) for line in evaluations]).T  # [seeds, k]
