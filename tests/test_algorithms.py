@@ -493,6 +493,14 @@ def test_bad_actions_may_be_a_class_of_their_own_which_nothing_guides():
     np.testing.assert_array_equal(seen["target"][bad], v[bad])
 
 
+@pytest.mark.parametrize("control", [FilteredBC(), AWR(), CategoricalCFG(), MeanFlowBC()])
+def test_controls_have_the_settings_of_what_they_control_for(control):
+    ours = VGM2P()
+    shared = {field.name for field in fields(control)} & {field.name for field in fields(ours)}
+    assert {"fit", "noise"} <= shared
+    assert {name: getattr(control, name) for name in shared} == {name: getattr(ours, name) for name in shared}
+
+
 def test_a_guided_share_that_is_none_is_refused():
     with pytest.raises(InputError, match=r"guided_share 0\.0 must be above 0 and at most 1"):
         VGM2P(guided_share=0.0)

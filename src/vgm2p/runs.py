@@ -218,8 +218,7 @@ def _train(experiment, setup, where, folder, watcher) -> float:
     spent = lambda: seconds + time.monotonic() - began  # noqa: E731
     while True:
         due = step > 0 and (step % experiment.eval_every == 0 or step == updates)
-        scored = {line["step"] for line in read_lines(folder / "evaluations.jsonl")}
-        if due and where.has_env and step not in scored:
+        if due and where.has_env and step not in _scored(folder):
             policy = Policy(experiment.algorithm, setup.spec, setup.view, states.target, experiment.seeds)
             _score(policy, where, experiment.eval_episodes, step, folder, watcher)
         if step == updates:
@@ -248,6 +247,11 @@ def _train(experiment, setup, where, folder, watcher) -> float:
             _check({"the largest parameter": extent(states).tolist()}, step, experiment.seeds, folder)
             _checkpoint(folder, states, setup.view, spent())
             saved = time.monotonic()
+
+
+def _scored(folder) -> set[int]:
+    """The updates after which there has been an evaluation."""
+    return {line["step"] for line in read_lines(folder / "evaluations.jsonl")}
 
 
 def load_policy(folder: Path | str) -> Policy:

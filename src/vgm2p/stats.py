@@ -40,7 +40,7 @@ def interval_name(seeds: int) -> str:
 
 def mean_and_interval(values: Float[ndarray, " seeds"], digits: int = 0) -> str:
     """The mean over seeds and its interval, "700 [600, 800]"; "not run" of none."""
-    return told(float(np.mean(values)), interval(values), digits) if len(values) else "not run"
+    return with_interval(float(np.mean(values)), interval(values), digits) if len(values) else "not run"
 
 
 def decimals(value: float) -> int:
@@ -55,7 +55,7 @@ def number(value: float) -> str:
     return f"{value:.{decimals(value)}f}"
 
 
-def told(value: float, bounds: tuple[float, float], digits: int = 2) -> str:
+def with_interval(value: float, bounds: tuple[float, float], digits: int = 2) -> str:
     """A value with its interval, "0.70 [0.60, 0.80]", or alone if that is not known."""
     low, high = (f"{bound:.{digits}f}" for bound in bounds)
     return f"{value:.{digits}f}" if np.isnan(bounds[0]) else f"{value:.{digits}f} [{low}, {high}]"

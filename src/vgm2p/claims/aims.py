@@ -15,8 +15,8 @@ from vgm2p.stats import (
     interval,
     probability_of_improvement,
     stratified_interval,
+    with_interval,
 )
-from vgm2p.stats import told as with_interval
 from vgm2p.tasks import BATTLES, TWINS, published
 
 

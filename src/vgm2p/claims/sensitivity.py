@@ -19,7 +19,7 @@ from vgm2p.claims import smax
 from vgm2p.claims.grid import Cell, by_cell, label, read_record
 from vgm2p.claims.presets import CPU, ONCE
 from vgm2p.claims.words import Words, short
-from vgm2p.stats import normalise, stratified_interval, told
+from vgm2p.stats import normalise, stratified_interval, with_interval
 from vgm2p.tasks import BATTLES, TASKS, task
 from vgm2p.values import LinearAdvantage
 
@@ -175,7 +175,7 @@ def ratio(sets: list[Float[ndarray, "values seeds"]]) -> str:
     """Worst over best with its interval, which lies low: drawing again spreads lowest and highest apart."""
     if not sets:
         return "not run"
-    return told(float(worst_over_best(sets)), stratified_interval(worst_over_best, sets))
+    return with_interval(float(worst_over_best(sets)), stratified_interval(worst_over_best, sets))
 
 
 def _scores(lines, option) -> list[float]:

@@ -12,7 +12,7 @@ from vgm2p.claims.presets import ONCE
 from vgm2p.claims.table import STRENGTHS, Results, chance, explained
 from vgm2p.claims.words import Words, short
 from vgm2p.runs import Experiment
-from vgm2p.stats import interquartile_mean, stratified_interval, told
+from vgm2p.stats import interquartile_mean, stratified_interval, with_interval
 from vgm2p.tasks import BATTLES
 
 METHODS = ("vgm2p", "bc", "filtered_bc", "meanflow_bc", "awr", "omiga", "mac_flow", "categorical_cfg")
@@ -85,7 +85,9 @@ def _aggregates(found) -> Words:
         scores = [seeds for name in BATTLES if len(seeds := found.seeds(name, method))]
         middle = f"{len(scores)} of {len(BATTLES)} sets run"
         if len(scores) == len(BATTLES):
-            middle = told(float(interquartile_mean(scores)), stratified_interval(interquartile_mean, scores))
+            middle = with_interval(
+                float(interquartile_mean(scores)), stratified_interval(interquartile_mean, scores)
+            )
         rows.append((method, middle, chance(found.improvement(method), method)))
     return Words(SCALE, ("method", "win rate", "P(vgm2p is better)"), rows)
 

@@ -17,7 +17,7 @@ from vgm2p.stats import (
     normalise,
     probability_of_improvement,
     stratified_interval,
-    told,
+    with_interval,
 )
 from vgm2p.tasks import TASKS, TWINS, published, reference, tabled
 
@@ -200,7 +200,7 @@ def _suited(found) -> Words:
 def chance(better: tuple[float, float, float], method: str) -> str:
     """A cell of how likely VGM²P beats a method, with its interval."""
     p, low, high = better
-    return "" if method == "vgm2p" else "not run" if np.isnan(p) else told(p, (low, high))
+    return "" if method == "vgm2p" else "not run" if np.isnan(p) else with_interval(p, (low, high))
 
 
 def best_noise(found: Results, method: str) -> str:
@@ -217,4 +217,4 @@ def _middle(found, names, method, options="") -> str:
     normal = found.normalised(names, method, options)
     if len(normal) < len(names):
         return f"{len(normal)} of {len(names)} sets run"
-    return told(float(interquartile_mean(normal)), stratified_interval(interquartile_mean, normal))
+    return with_interval(float(interquartile_mean(normal)), stratified_interval(interquartile_mean, normal))

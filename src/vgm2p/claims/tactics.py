@@ -18,7 +18,7 @@ from vgm2p.runs import Experiment
 from vgm2p.stats import mean_and_interval
 from vgm2p.tasks import MIXED
 
-ROBOTS = ("twin/6halfcheetah-medium-replay", "twin/3hopper-medium-replay", "twin/2ant-medium-replay")
+REPLAYS = ("twin/6halfcheetah-medium-replay", "twin/3hopper-medium-replay", "twin/2ant-medium-replay")
 WAYS: dict[str, dict[str, Any]] = {
     "vgm2p": {},
     "vgm2p, labels of each agent's own": {"label": "local"},
@@ -31,7 +31,7 @@ def cells() -> list[Cell]:
     """Every way on the mixed battles, where two teams with different tactics fought, and on robots' logs."""
     return [
         Cell(name, _experiment(where, name), smax.NOISES if where in MIXED else ())
-        for where in (*MIXED, *ROBOTS)
+        for where in (*MIXED, *REPLAYS)
         for name in METHODS
     ]
 
@@ -49,7 +49,7 @@ def shown(lines: list[dict]) -> list[Words]:
         for where in MIXED
         for options in ((), *smax.NOISES)
     ]
-    robots = [(short(where), *_row(lines, where)) for where in ROBOTS]
+    robots = [(short(where), *_row(lines, where)) for where in REPLAYS]
     return [
         Words("Battles won, in percent", ("set", "noise", "data", *METHODS), battles),
         Words("Mean return, noise 0.5", ("set", "data", *METHODS), robots),

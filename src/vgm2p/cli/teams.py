@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from rich.progress import Progress
 from rich.table import Table
 from tyro.conf import Positional, arg
 
@@ -30,6 +31,7 @@ from vgm2p.runs import (
 )
 from vgm2p.stats import interval, number
 from vgm2p.tasks import BATTLES, MIXED, TWINS, tabled, task
+from vgm2p.types import Episodes
 
 RECORDED = TWINS | BATTLES | MIXED  # what the claims' grids run on
 RunFolder = Annotated[Positional[Path], arg(metavar="RUN")]
@@ -88,8 +90,6 @@ class Train:
 
 def train(experiment, folder: Path) -> None:
     """Run an experiment with a bar, print its score and draw its picture."""
-    from vgm2p.picture import draw_run
-
     where = task(experiment.task)
     if where.data_sha256() is None:
         where.load_data()  # tells how to get them, before a bar is drawn
@@ -99,20 +99,9 @@ def train(experiment, folder: Path) -> None:
         )
     _tell_the_tables(experiment)
     with progress_bar() as bar:
-        job = bar.add_task("training", total=experiment.updates, note="compiling")
-
-        class Bar(Watcher):
-            def advanced(self, step, metrics):
-                bar.update(job, completed=step, note=f"policy loss {np.mean(metrics['loss/policy']):.3f}")
-                positive = np.mean(metrics.get("label/positive", 0.5))
-                if step == experiment.log_every * 8 and not 0.05 <= positive <= 0.6:
-                    bar.console.print(f"warning: {positive:.0%} of the labels are positive, outside 5-60 %")
-
-            def evaluated(self, step, episodes):
-                bar.console.print(f"after {step:,} updates: {score_text(episodes)}")
-
-        result = run(experiment, folder, Bar())
-        bar.update(job, completed=experiment.updates)
+        shown = Shown(bar, experiment)
+        result = run(experiment, folder, shown)
+        bar.update(shown.job, completed=experiment.updates)
     title = f"{result['algorithm']} on {result['task']}"
     if result["mean"] is None:
         out.print(
@@ -121,11 +110,37 @@ def train(experiment, folder: Path) -> None:
         )
         return
     _tell_the_score(result, title)
+    _draw(folder, title, where)
+
+
+class Shown(Watcher):
+    """A training on a progress bar: scores as they come, and a warning of labels that teach little."""
+
+    def __init__(self, bar: Progress, experiment: Experiment):
+        self.bar, self.warns_at = bar, 8 * experiment.log_every
+        self.job = bar.add_task("training", total=experiment.updates, note="compiling")
+
+    def advanced(self, step: int, metrics: dict[str, list[float]]) -> None:
+        """Moves the bar."""
+        self.bar.update(self.job, completed=step, note=f"policy loss {np.mean(metrics['loss/policy']):.3f}")
+        positive = np.mean(metrics.get("label/positive", 0.5))
+        if step == self.warns_at and not 0.05 <= positive <= 0.6:
+            self.bar.console.print(f"warning: {positive:.0%} of the labels are positive, outside 5-60 %")
+
+    def evaluated(self, step: int, episodes: list[Episodes]) -> None:
+        """Prints the score."""
+        self.bar.console.print(f"after {step:,} updates: {score_text(episodes)}")
+
+
+def _draw(folder, title, where) -> None:
+    """The run's picture; the score stands without one."""
+    from vgm2p.picture import draw_run
+
     try:
         curve, returns = read_lines(folder / "evaluations.jsonl"), where.load_data().returns
         draw_run(title, curve, returns, folder / "picture.png")
         out.print(f"picture: {folder / 'picture.png'}")
-    except InputError as missing:  # the score stands without one
+    except InputError as missing:
         out.print(f"no picture: {missing}", markup=False)
 
 
@@ -289,10 +304,10 @@ class Estimate:
         found = estimate(policy, dataset, fqe)
         table = Table("training seed", "value", "95 % interval", "data", "advantage", "log-likelihood")
         for seed, told in zip(policy.seeds, found, strict=True):
-            interval = f"{told.low:.4g} to {told.high:.4g}"
+            bounds = f"{told.low:.4g} to {told.high:.4g}"
             data = "cut short" if np.isnan(told.data_value) else f"{told.data_value:.4g}"
             rest = (f"{told.advantage:.4g}", f"{told.log_likelihood:.4g}")
-            table.add_row(str(seed), f"{told.value:.4g}", interval, data, *rest)
+            table.add_row(str(seed), f"{told.value:.4g}", bounds, data, *rest)
         out.print(table)
         out.print(
             f"value: discounted by {self.discount} from the data's first states; data: what its teams earned "

@@ -49,12 +49,8 @@ def import_data(
     writer = Writer(folder, {})  # tells if the name is taken, before anything is read
     try:
         card, episodes = _read(kind, source, agents, ends, time_limit)
-        writer.card = {"id": name, **card, **known}
-        writer.card |= {"licence": licence} if licence else {}
-        own, scaled = Own(name, writer.card), _scaled(action_range, writer.card)
-        whole = own.team and not TEAMS[own.team].partial
-        seen = (_whole_state(part) if whole else part for part in map(scaled, episodes))
-        for part in _checked(seen, own):
+        writer.card = {"id": name, **card, **known} | ({"licence": licence} if licence else {})
+        for part in _as_played(episodes, name, writer.card, action_range):
             writer.add(part)
         return writer.finish()
     except BaseException as error:
@@ -66,12 +62,18 @@ def import_data(
         raise InputError(f"{source} can't be read as {kind} ({type(error).__name__}: {error})") from error
 
 
-def _checked(episodes, own) -> Iterator[Dataset]:
-    """The episodes, the first held to the environment; the writer holds the others to the first."""
-    for k, part in enumerate(episodes):
+def _as_played(episodes, name, card, action_range) -> Iterator[Dataset]:
+    """The episodes as the card's environment shows and takes them.
+
+    The first is held to that environment; the writer holds the others to the first.
+    """
+    own, scaled = Own(name, card), _scaled(action_range, card)
+    whole = own.team and not TEAMS[own.team].partial
+    for k, part in enumerate(map(scaled, episodes)):
+        seen = _whole_state(part) if whole else part
         if k == 0:
-            own.check(part)
-        yield part
+            own.check(seen)
+        yield seen
 
 
 def _environment(env) -> dict[str, Any]:
