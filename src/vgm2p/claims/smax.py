@@ -63,8 +63,9 @@ def tables(record: Path) -> str:
     """Markdown: battles won, in percent, by set and method; what they add up to; other ways of acting."""
     found = results(read_record(record))
     parts = [_won("Battles won, in percent", found, METHODS), _aggregates(found)]
-    parts += [_won(f"Acting with {asked}", found, METHODS, asked) for asked in map(label, NOISES)]
-    return "\n\n".join(part.markdown() for part in [*parts, _asked(found)])
+    others = [_won(f"Acting with {asked}", found, METHODS, asked) for asked in map(label, NOISES)]
+    folded = [part.folded() for part in [*others, _asked(found)]]
+    return "\n\n".join([*(part.markdown() for part in parts), *folded])
 
 
 def _won(caption, found, methods, options="") -> Words:

@@ -64,19 +64,30 @@ def _options(method) -> tuple[Options, ...]:
 
 
 def tables(record: Path) -> str:
-    """Markdown: returns of the main methods on every set and of all on the four; what they add up to."""
+    """Markdown: returns of the main methods on every set and of all on the four; what they add up to.
+
+    Folded: the same by noise, published returns, and VGM²P asked for more.
+    """
     found = Results(read_record(record))
-    parts = [_returns("The main methods", found, list(TWINS), MAIN)]
-    parts += [_returns("Every method on four sets", found, list(FOUR), CONTINUOUS)]
-    parts += [_aggregates(found), _suited(found)]
-    for asked in map(label, NOISES):
-        columns = {method: (method, asked) for method in MAIN}
-        parts.append(_columns(f"The main methods acting with {asked}", found, columns))
-    parts.append(published_returns())
     more = {"guidance=1.0, steps=1": ("vgm2p", "")}
     more |= {label(options): ("vgm2p", label(options)) for options in (*STRENGTHS, TEN_JUMPS)}
-    parts.append(_columns("VGM²P, asked for more of the same networks", found, more))
-    return "\n\n".join(part.markdown() for part in parts)
+    open_ = (
+        _returns("The main methods", found, list(TWINS), MAIN),
+        _returns("Every method on four sets", found, list(FOUR), CONTINUOUS),
+        _aggregates(found),
+        _suited(found),
+    )
+    folded = (
+        *(_columns(f"The main methods acting with {x}", found, _all(x)) for x in map(label, NOISES)),
+        published_returns(),
+        _columns("VGM²P, asked for more of the same networks", found, more),
+    )
+    return "\n\n".join([*(part.markdown() for part in open_), *(part.folded() for part in folded)])
+
+
+def _all(asked) -> dict[str, tuple[str, str]]:
+    """The main methods' columns, each acting with these options."""
+    return {method: (method, asked) for method in MAIN}
 
 
 class Results:

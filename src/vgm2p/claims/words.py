@@ -17,6 +17,11 @@ class Words(NamedTuple):
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"{self.caption}:\n\n{table}" if self.caption else table
 
+    def folded(self) -> str:
+        """The same, the table hidden until a reader opens its caption."""
+        table = self._replace(caption="").markdown()
+        return f"<details><summary>{self.caption}</summary>\n\n{table}\n\n</details>"
+
 
 def short(name: str) -> str:
     """A set's name without its suite."""
