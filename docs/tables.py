@@ -9,7 +9,8 @@ from vgm2p.report.content import records
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/battles.md")
+RIVALS = sorted((ROOT / "docs/algorithms").glob("*.md"))
+PAGES = (ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/battles.md", *RIVALS)
 BLOCKS: dict[str, Callable[[], str]] = {
     "headline": lambda: aims.markdown(_aims()[:2]),
     "aims": lambda: aims.markdown(_aims()),
@@ -29,14 +30,25 @@ def _aims() -> list[aims.Aim]:
     return aims.judged(found.table, found.sensitivity, found.efficiency, found.smax)
 
 
-def filled(page: str) -> str:
-    """The page with what the records say now between its marks."""
+def returned(method: str) -> str:
+    """What a method has scored, robots before battles."""
+    robots, battles = table.Results(records(RESULTS).table), smax.results(records(RESULTS).smax)
+    parts = (
+        table.beside_ours(robots, method, "Mean return, at the default noise"),
+        table.beside_ours(battles, method, "Battles won without noise, in percent", 100),
+    )
+    return "\n\n".join(part.markdown() for part in parts if part.rows)
+
+
+def filled(path: Path) -> str:
+    """The page with what the records say now between its marks; `returned` is of the method it is named for."""
+    page, blocks = path.read_text(), BLOCKS | {"returned": lambda: returned(path.stem)}
     for name in re.findall(r"<!-- (\w+) -->", page):
-        block = f"<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->"
+        block = f"<!-- {name} -->\n{blocks[name]()}\n<!-- /{name} -->"
         page = re.sub(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, b=block: b, page, flags=re.S)
     return page
 
 
 if __name__ == "__main__":
     for path in PAGES:
-        path.write_text(filled(path.read_text()))
+        path.write_text(filled(path))

@@ -143,6 +143,17 @@ class Results:
         return probability_of_improvement([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
 
 
+def beside_ours(found: Results, method: str, caption: str, scale: float = 1) -> Words:
+    """The scores of a method, of VGM²P and of `bc` on every set that the method has run on."""
+    shown = (method, "vgm2p", "bc")
+    rows = [
+        (short(name), *(found.text(name, column, scale=scale) for column in shown))
+        for name in found.sets
+        if len(found.seeds(name, method))
+    ]
+    return Words(explained(caption, rows), ("set", *shown), rows)
+
+
 def _returns(caption, found, names, methods) -> Words:
     rows = []
     for name in names:
