@@ -29,7 +29,7 @@ from vgm2p.algorithms import (
     OmigaPolicy,
     diffusion_bc,
 )
-from vgm2p.algorithms.algorithm import ValuePolicyParams, Velocity, pick
+from vgm2p.algorithms.algorithm import ValuePolicyParams, Velocity, pick, redraw
 from vgm2p.data.dataset import Dataset
 from vgm2p.envs.env import play
 from vgm2p.envs.toy import MatrixGame, matrix_dataset
@@ -522,6 +522,33 @@ def test_rows_are_picked_among_the_good_together_for_agents_that_agree():
     assert (index % 5 == 0).all()
     assert (index[:, 0] == index[:, 2]).all()
     assert len(np.unique(index)) == 10
+
+
+@pytest.mark.parametrize("name", ["bc", "meanflow_bc", "flow_bc", "diffusion_bc"])
+def test_what_stands_in_place_of_absent_agents_teaches_nothing(name):
+    """The second agent is gone in every second row; whatever its action there, training is the same."""
+    action = np.random.default_rng(0).normal(size=(512, 2, 1)).astype(np.float32)
+    present = np.arange(1024)[:, None] % 4 < [4, 2]  # a state and its next have the same
+    lasting = action.copy()
+    lasting[~present[::2]] = 7.0
+    made = [
+        trained(quick(ALGORITHMS[name]), replace(bandit(x[:, 0, 0], x, 512), present=present), 3)[2]
+        for x in (action, lasting)
+    ]
+    for one, other in zip(*map(jax.tree.leaves, made), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    everyone = trained(quick(ALGORITHMS[name]), bandit(lasting[:, 0, 0], lasting, 512), 3)[2]
+    assert not all(map(np.allclose, jax.tree.leaves(made[1]), jax.tree.leaves(everyone)))
+
+
+def test_rows_of_absent_agents_are_not_picked():
+    data = replace(additive(), present=np.arange(4096)[:, None] % 4 < [4, 2])
+    _, _, replay = setup(quick(FilteredBC), data)
+    batch = replay.sample(Continuous(1), 64, jax.random.key(0))
+    drawn = redraw(batch, pick(jnp.ones((64, 2), bool), 200, jax.random.key(1), batch.acting), lead=10)
+    assert drawn.acting[:10].tolist() == batch.present[:10].tolist()
+    assert 0.2 < float(batch.acting[:, 1].mean()) < 0.8
+    assert drawn.acting[10:].all()
 
 
 def test_rows_are_picked_anywhere_for_an_agent_without_good_ones():

@@ -135,6 +135,38 @@ def test_choices_masks_and_leaving_agents(data_home):
     assert data.action[:, 1].tolist() == [1, 1, 0] * 2
 
 
+class Movers(Leavers):
+    """The same, but each gives a number from 0 to 1 and sees its age."""
+
+    def observation_space(self, agent):
+        return spaces.Box(0, 10, (1,), np.float32)
+
+    def action_space(self, agent):
+        return spaces.Box(0, 1, (1,), np.float32)
+
+    def _seen(self, there):
+        return {name: np.full(1, 1 + self.age, np.float32) for name in there}
+
+    def step(self, actions):
+        return super().step(dict.fromkeys(self.agents, 1))
+
+
+def parallel_env():
+    """What makes `Movers` again for training's scores."""
+    return Movers()
+
+
+def test_agents_that_move_and_leave_are_told_and_trained_without(data_home, tmp_path):
+    wrapped = vgm2p.record(Movers(), "own/movers", module=__name__)
+    play(wrapped, episodes=4)
+    data = wrapped.close()
+    assert data.present[:4].tolist() == [[True, True], [True, True], [True, False], [True, False]]
+    np.testing.assert_array_equal(data.present, data.obs[..., 0] > 0)
+    assert data.take(np.array([1])).present.tolist() == data.present[4:8].tolist()
+    run(Experiment("own/movers", VGM2P(fit=TINY), 4, 16, (0,), eval_episodes=1), tmp_path)
+    assert len(load_policy(tmp_path).seeds) == 1
+
+
 KILLED = """
 import os, sys
 import vgm2p

@@ -24,7 +24,7 @@ from vgm2p.data.dataset import Dataset, Replay, Whole
 from vgm2p.errors import InputError, check_positive, check_share
 from vgm2p.nets import MLP, mean, stacked
 from vgm2p.policy import Policy
-from vgm2p.types import Params, Sampling, Spec, Transition, had_choice
+from vgm2p.types import Params, Sampling, Spec, Transition
 
 BANDWIDTH = 0.2  # of the kernel that turns a policy's samples into a density
 SAMPLES = 32  # of the policy's actions, for that density
@@ -132,17 +132,16 @@ def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
     """What the members say of the data's first states, and of some of its others."""
     key, rng = jax.random.key(1), np.random.default_rng(0)
     first = rng.choice(dataset.first, min(ROWS, len(dataset.first)), replace=False)
-    state, obs, legal = _shown(policy, replay, jnp.asarray(first))
+    state, obs, legal, _ = _shown(policy, replay, jnp.asarray(first))
     draws = [act(obs, legal, jax.random.fold_in(key, i)) for i in range(8)]
     values = scale * np.mean([_ask(members, state, code).mean(1) for code in draws], 0)  # of each member
     spread = scipy.stats.t.ppf(0.975, fqe.members - 1) * values.std(ddof=1)  # of few members
 
     count = len(dataset.reward)
     rows = jnp.asarray(rng.choice(count, min(ROWS, count), replace=False))
-    state, obs, legal = _shown(policy, replay, rows)
+    state, obs, legal, acting = _shown(policy, replay, rows)
     logged = policy.spec.actions.encode(replay.action[rows])
     drawn = jnp.stack([act(obs, legal, jax.random.fold_in(key, 8 + i)) for i in range(SAMPLES)])
-    had = None if legal is None else had_choice(legal)
     gain = _ask(members, state, drawn[0]) - _ask(members, state, logged)
     return Estimate(
         value=float(values.mean()),
@@ -150,14 +149,14 @@ def _told(fqe, act, members, dataset, policy, replay, scale) -> Estimate:
         high=float(values.mean() + spread),
         data_value=_data_value(dataset, fqe.discount),
         advantage=float(scale * gain.mean()),
-        log_likelihood=float(mean(_log_likelihood(policy.spec, drawn, logged), had)),
+        log_likelihood=float(mean(_log_likelihood(policy.spec, drawn, logged), acting)),
     )
 
 
 def _shown(policy, replay, rows):
-    """(state, obs, legal) of some transitions, as values and policy see them."""
+    """(state, obs, legal, acting) of some transitions, as values and policy see them."""
     sight = replay.shown(replay.row[rows], replay.age[rows])
-    return policy.view.state(sight.state), policy.view.obs(sight), sight.legal
+    return policy.view.state(sight.state), policy.view.obs(sight), sight.legal, sight.acting
 
 
 def _data_value(dataset, discount) -> float:

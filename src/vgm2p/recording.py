@@ -131,16 +131,17 @@ class Recording(BaseParallelWrapper):
         self._sights, self._actions, self._rewards, self._terminated = [], [], [], False
 
     def _write(self, sights, actions, rewards):
-        state, obs, legal = (None if x[0] is None else np.stack(x) for x in zip(*sights, strict=True))
+        shown = Sight(*(None if x[0] is None else np.stack(x) for x in zip(*sights, strict=True)))
         self._writer.add(
             Dataset(
-                state=state,
+                state=shown.state,
                 action=np.stack(actions),
                 reward=np.array(rewards, np.float32),
                 lengths=np.array([len(actions)], np.int32),
                 terminated=np.array([self._terminated]),
                 card=self._writer.card,
-                obs=obs,
-                legal=legal,
+                obs=shown.obs,
+                legal=shown.legal,
+                present=shown.present,
             )
         )

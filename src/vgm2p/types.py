@@ -43,12 +43,19 @@ class Sight(NamedTuple):
 
     state: all there is to know, for values; policies see it only if every agent does.
     obs: what each agent observes, zero-padded to the widest; None if that is the whole state.
-    legal: which choices each agent has; None if always all of them.
+    legal: which choices each agent has; None where actions are no choices.
+    present: which agents are there; None if always all, or if `legal` tells (who is gone may only wait).
     """
 
     state: Float[Any, "*b s"]
     obs: Float[Any, "*b n o"] | None = None
     legal: Bool[Any, "*b n a"] | None = None
+    present: Bool[Any, "*b n"] | None = None
+
+    @property
+    def acting(self) -> Bool[Any, "*b n"] | None:
+        """Which agents were there and had a choice. None: all."""
+        return self.present if self.legal is None else had_choice(self.legal)
 
 
 class Sampling(NamedTuple):
@@ -103,11 +110,12 @@ class Transition(NamedTuple):
     habit: Float[Array, "*b n a"]  # how its team sets out: mean action of the first steps, standardised
     legal: Bool[Array, "*b n a"] | None = None  # None: every choice
     next_legal: Bool[Array, "*b n a"] | None = None
+    present: Bool[Array, "*b n"] | None = None  # None: every agent, or as `legal` tells
 
     @property
     def acting(self) -> Bool[Array, "*b n"] | None:
-        """Which agents had a choice. None: all had."""
-        return None if self.legal is None else had_choice(self.legal)
+        """Which agents were there and had a choice. None: all."""
+        return Sight(self.state, self.obs, self.legal, self.present).acting
 
 
 class TrainState(NamedTuple):

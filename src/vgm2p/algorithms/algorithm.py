@@ -301,11 +301,13 @@ def check_shared_noise(shared_noise: bool, steps: int) -> None:
 def redraw(batch: Transition, index: Int[Array, "rows n"], lead: int = 0) -> Transition:
     """What a policy learns from: the batch's `lead` first rows, then each agent's rows of the index.
 
-    Only obs, action and legal are drawn: the other fields, which no policy's loss reads, keep their rows.
+    Drawn is what each agent saw, did, and could do: the other fields, which no policy's loss reads, keep
+    their rows.
     """
     take = lambda x: jnp.concatenate([x[:lead], take_rows(x, index)])  # noqa: E731
     legal = None if batch.legal is None else take(batch.legal)
-    return batch._replace(obs=take(batch.obs), action=take(batch.action), legal=legal)
+    present = None if batch.present is None else take(batch.present[..., None])[..., 0]
+    return batch._replace(obs=take(batch.obs), action=take(batch.action), legal=legal, present=present)
 
 
 def _clip_fields(grads, longest):

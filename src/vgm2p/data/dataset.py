@@ -33,6 +33,7 @@ class Dataset:
     card: what is known of where the data come from (see `card.py`).
     obs: float [rows, n, o], what each agent observed, where that is not the whole state; rows as in state.
     legal: bool [rows, n, choices], which each agent had; None where actions are no choices; rows as in state.
+    present: bool [rows, n], which agents were there, where actions are numbers and agents may leave.
     """
 
     state: Float[ndarray, "rows s"]
@@ -43,6 +44,7 @@ class Dataset:
     card: dict[str, Any]
     obs: Float[ndarray, "rows n o"] | None = None
     legal: Bool[ndarray, "rows n choices"] | None = None
+    present: Bool[ndarray, "rows n"] | None = None
 
     def __post_init__(self):
         self._check_shapes()
@@ -54,6 +56,7 @@ class Dataset:
             "terminated": (self.terminated, episodes),
             "obs": (self.obs, transitions + episodes),
             "legal": (self.legal, transitions + episodes),
+            "present": (self.present, transitions + episodes),
         }
         for name, (array, rows) in expected.items():
             if array is None:
@@ -83,7 +86,7 @@ class Dataset:
             )
         if self.legal is not None:
             self._check_choices(self.legal.shape[-1])
-        there = {"action": self.action, "obs": self.obs, "legal": self.legal}
+        there = {"action": self.action, "obs": self.obs, "legal": self.legal, "present": self.present}
         agents = {name: x.shape[1] for name, x in there.items() if x is not None}
         if len(set(agents.values())) > 1:
             raise InputError(f"{self.id}: fields are of different numbers of agents: {agents}")
@@ -110,7 +113,7 @@ class Dataset:
     @property
     def sight(self) -> Sight:
         """What the environment showed, row by row."""
-        return Sight(self.state, self.obs, self.legal)
+        return Sight(self.state, self.obs, self.legal, self.present)
 
     @property
     def returns(self) -> Float[ndarray, " episodes"]:
@@ -188,7 +191,7 @@ class Dataset:
             lengths[episodes],
             self.terminated[episodes],
             self.card,
-            *(None if x is None else x[state] for x in (self.obs, self.legal)),
+            *(None if x is None else x[state] for x in (self.obs, self.legal, self.present)),
         )
 
 
@@ -311,6 +314,7 @@ class Replay(NamedTuple):
             habit=self.habits.sample(index, action),
             legal=shown.legal,
             next_legal=following.legal,
+            present=shown.present,
         )
 
     def shown(self, row: Int[Array, " b"], age: Int[Array, " b"]) -> Sight:

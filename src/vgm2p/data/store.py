@@ -20,7 +20,7 @@ from vgm2p.data.dataset import Dataset
 from vgm2p.errors import InputError
 
 FIELDS = ("state", "action", "reward", "lengths", "terminated")
-PARTIAL = ("obs", "legal")  # of teams that see or may do less than all
+PARTIAL = ("obs", "legal", "present")  # of teams that see or may do less than all
 CARD: dict[str, Any] = {  # what every card tells
     "id": str,
     "sha256": str,

@@ -84,7 +84,9 @@ class Layout(NamedTuple):
         return {"obs_widths": widths, "sizes": list(self.sizes), "low": low, "high": high}
 
     def sight(self, env: ParallelEnv, observed: dict[str, Any], infos: dict[str, Any]) -> Sight:
-        """What the team sees: (state, obs [n, o], legal [n, choices]); absent agents see zeros and may wait.
+        """What the team sees: (state, obs [n, o], legal [n, choices] or present [n]).
+
+        Absent agents see zeros, and have the one choice to wait where agents choose.
 
         An agent that ended in this step is observed once more and is absent all the same, unless the whole
         team ended: what all saw then is what a cut episode is valued by. The state is the environment's own,
@@ -100,7 +102,9 @@ class Layout(NamedTuple):
             state = np.array(env.state(), np.float32).ravel()  # a copy: it may be the environment's own
         except (NotImplementedError, AttributeError):
             state = obs.ravel()
-        return Sight(state, obs, self._legal(observed, infos) if self.discrete else None)
+        if self.discrete:
+            return Sight(state, obs, legal=self._legal(observed, infos))
+        return Sight(state, obs, present=np.array([name in observed for name in self.agents]))
 
     def _legal(self, observed, infos) -> Bool[ndarray, "n a"]:
         legal = np.zeros((len(self.agents), max(self.sizes)), bool)
