@@ -47,7 +47,7 @@ def made(folder):
         export_data(fighters(), "folder", str(path))
     else:
         path.mkdir()
-        rows = rows_of(fighters(), "row")._asdict()
+        rows = {n: x for n, x in rows_of(fighters(), "row")._asdict().items() if x is not None}
         flat = {n: x.reshape(len(x), -1) if x.ndim > 1 else x for n, x in rows.items()}
         table = pyarrow.table({n: list(x) if x.ndim > 1 else x for n, x in flat.items()})
         pyarrow.parquet.write_table(table, path / "0.parquet", write_page_checksum=True)

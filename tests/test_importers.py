@@ -235,8 +235,8 @@ def test_our_vaults_are_what_og_marls_systems_expect(tmp_path):
 
 def test_parquet_folders(data_home, tmp_path):
     data = fighters()
-    kept = rows_of(data, "row")
-    columns = {name: x.reshape(len(x), -1) if x.ndim > 1 else x for name, x in kept._asdict().items()}
+    kept = {name: x for name, x in rows_of(data, "row")._asdict().items() if x is not None}
+    columns = {name: x.reshape(len(x), -1) if x.ndim > 1 else x for name, x in kept.items()}
     table = pyarrow.table({name: list(x) if x.ndim > 1 else x for name, x in columns.items()})
     for i in range(len(table)):  # episodes cross files, and part-2 comes before part-10
         pyarrow.parquet.write_table(table[i : i + 1], tmp_path / f"part-{i}.parquet")

@@ -16,6 +16,7 @@ import vgm2p
 from vgm2p.algorithms import BC, VGM2P, Fit
 from vgm2p.cli import main
 from vgm2p.data import store
+from vgm2p.data.importing import export_data, import_data
 from vgm2p.data.writer import Writer
 from vgm2p.envs.pettingzoo import Layout, PettingZooVec, ends, make
 from vgm2p.errors import InputError
@@ -163,8 +164,11 @@ def test_agents_that_move_and_leave_are_told_and_trained_without(data_home, tmp_
     assert data.present[:4].tolist() == [[True, True], [True, True], [True, False], [True, False]]
     np.testing.assert_array_equal(data.present, data.obs[..., 0] > 0)
     assert data.take(np.array([1])).present.tolist() == data.present[4:8].tolist()
-    run(Experiment("own/movers", VGM2P(fit=TINY), 4, 16, (0,), eval_episodes=1), tmp_path)
-    assert len(load_policy(tmp_path).seeds) == 1
+    export_data(data, "folder", str(tmp_path / "plain"))
+    read = import_data("folder", str(tmp_path / "plain"), "own/movers-again")
+    np.testing.assert_array_equal(read.present, data.present)
+    run(Experiment("own/movers", VGM2P(fit=TINY), 4, 16, (0,), eval_episodes=1), tmp_path / "run")
+    assert len(load_policy(tmp_path / "run").seeds) == 1
 
 
 KILLED = """

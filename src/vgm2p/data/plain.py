@@ -30,7 +30,7 @@ from vgm2p.data.store import read_json, write_json
 from vgm2p.errors import InputError, needs, unknown
 
 LAYOUT = "layout.json"  # what the columns don't tell: {"agents": 3, "ends": "row"}
-COLUMNS = ("state", "obs", "action", "legal", "reward", "terminated", "truncated")
+COLUMNS = ("state", "obs", "action", "legal", "present", "reward", "terminated", "truncated")
 BLOCK = 50_000  # rows that are read at once
 
 
@@ -136,7 +136,7 @@ def _unfolded(column, name, agents, path):
         raise InputError(
             f"{path}: the lists of column {name!r} differ in length: row {row} has {found} entries"
         )
-    if name in ("state", "reward"):
+    if name in ("state", "reward", "present"):
         return values.reshape(rows, width)
     if width % agents:
         raise InputError(f"{path}: lists of {width} in column {name!r} can't be shared by {agents} agents")
@@ -158,7 +158,7 @@ def _rows(block, agents, path) -> Rows:
     state = block["state"] if "state" in block else obs.reshape(len(obs), -1)
     truncated = block.get("truncated", np.zeros(len(action), bool))
     flags = (block["terminated"], truncated)
-    return Rows(state, action, block["reward"], *flags, obs, block.get("legal"))
+    return Rows(state, action, block["reward"], *flags, obs, block.get("legal"), block.get("present"))
 
 
 def write(dataset: Dataset, path: Path) -> None:

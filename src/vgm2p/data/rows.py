@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from vgm2p.data.dataset import Dataset
+from vgm2p.data.store import PARTIAL
 from vgm2p.errors import InputError
 
 Ends = Literal["step", "row"]
@@ -25,6 +26,7 @@ AXES = {
     "terminated": ("rows",),
     "truncated": ("rows",),
     "legal": ("rows", "agents", "choices"),
+    "present": ("rows", "agents"),
 }
 
 
@@ -34,7 +36,8 @@ class Rows(NamedTuple):
     reward: the team's, or one per agent, of which the mean is taken.
     terminated, truncated: is the end flag up? Where there is one per agent it stays up, and the team's
       episode ends with its last agent's: cut if any agent was cut.
-    obs, legal: None where agents see the whole state, or where actions are no choices.
+    obs, legal, present: None where agents see the whole state, where actions are no choices, and where no
+      agent ever leaves.
     """
 
     state: Float[ndarray, "t s"]
@@ -44,6 +47,7 @@ class Rows(NamedTuple):
     truncated: Bool[ndarray, "t ..."]
     obs: Float[ndarray, "t n o"] | None = None
     legal: Bool[ndarray, "t n c"] | None = None
+    present: Bool[ndarray, "t n"] | None = None
 
 
 def checked(rows: Rows, where: str) -> Rows:
@@ -112,7 +116,8 @@ def rows_of(dataset: Dataset, ends: Ends) -> Rows:
     action, reward, over = dataset.action[taken], dataset.reward[taken], dataset.terminated[episode]
     action[final], reward[final] = 0, 0
     flag = final if ends == "row" else np.append(final[1:], False)
-    rows = Rows(dataset.state, action, reward, flag & over, flag & ~over, dataset.obs, dataset.legal)
+    ends_in = (flag & over, flag & ~over)
+    rows = Rows(dataset.state, action, reward, *ends_in, dataset.obs, dataset.legal, dataset.present)
     return rows if ends == "row" else _part(rows, ~final)
 
 
@@ -137,8 +142,7 @@ def _made(rows: Rows, last: Int[ndarray, " e"], ends: Ends, time_limit: int | No
         lengths=length[kept].astype(np.int32),
         terminated=~cut[kept],
         card={"id": "what is read"},
-        obs=None if rows.obs is None else rows.obs[at],
-        legal=None if rows.legal is None else rows.legal[at],
+        **{name: x[at] for name in PARTIAL if (x := getattr(rows, name)) is not None},
     )
 
 
