@@ -135,7 +135,10 @@ def _graphs_in(out: Path) -> set[str]:
         raise InputError(f"{out} is a file: name a folder with --out")
     if not out.exists() or not any(out.iterdir()):
         return set()
-    others = InputError(f"{out} holds other files than an exported team: name another folder with --out")
+    others = InputError(
+        f"{out} holds other files than an exported team: name another folder with --out, or delete this one if "
+        "an export that was killed has left it"
+    )
     if not (out / "model.json").exists():
         raise others
     try:
