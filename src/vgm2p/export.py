@@ -136,8 +136,8 @@ def _graphs_in(out: Path) -> set[str]:
     if not out.exists() or not any(out.iterdir()):
         return set()
     others = InputError(
-        f"{out} holds other files than an exported team: name another folder with --out, or delete this one if "
-        "an export that was killed has left it"
+        f"{out} holds other files than an exported team: name another folder with --out, or delete this one "
+        "if an export that was killed has left it"
     )
     if not (out / "model.json").exists():
         raise others
