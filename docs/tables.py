@@ -41,7 +41,7 @@ def returned(method: str) -> str:
 
 
 def filled(path: Path) -> str:
-    """The page with what the records say now between its marks; `returned` is of the method names it."""
+    """The page with what the records say now between its marks; `returned`: of the method it is named by."""
     page, blocks = path.read_text(), BLOCKS | {"returned": lambda: returned(path.stem)}
     for name in re.findall(r"<!-- (\w+) -->", page):
         block = f"<!-- {name} -->\n{blocks[name]()}\n<!-- /{name} -->"

@@ -137,8 +137,7 @@ class Task:
         return self._card().get("transitions", self.transitions) < NEARLY_ALL * self.transitions
 
     def _card(self) -> dict[str, Any]:
-        folder = store.home() / self.id
-        return store.read_card(folder) if (folder / "card.json").exists() else {}
+        return store.find_card(store.home() / self.id) or {}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg, subcommand
 from vgm2p.cli.screen import out, progress_bar, returns_text
 from vgm2p.data.importing import Kind, export_data, import_data
 from vgm2p.data.rows import Ends
-from vgm2p.data.store import home, read_card
+from vgm2p.data.store import find_card, home, read_card
 from vgm2p.errors import InputError, unknown
 from vgm2p.hub import OG_MARL, fetch
 from vgm2p.stats import number
@@ -49,7 +49,7 @@ class DataList:
             is_id = heading == "id"
             table.add_column(heading, justify="left" if is_id else "right", no_wrap=is_id)
         for name, where in TASKS.items():
-            card = _card(name)
+            card = find_card(home() / name)
             ours = returns_text(card["return_mean"], card["return_std"]) if card else "not made"
             theirs = where.published
             published = returns_text(theirs["mean"], theirs["std"]) if theirs else ""
@@ -95,14 +95,9 @@ class DataMake:
             raise InputError("\n".join(others))
 
 
-def _card(name):
-    """The card of that dataset; None if there is none."""
-    return read_card(home() / name) if (home() / name / "card.json").exists() else None
-
-
 def _made_otherwise(where, transitions, seed) -> str | None:
     """What to say if there are such data, but fewer than asked for or of another seed."""
-    card, asked = _card(where.id), transitions or where.transitions
+    card, asked = find_card(home() / where.id), transitions or where.transitions
     if card is None or (card["transitions"] >= NEARLY_ALL * asked and card["seed"] == seed):
         return None
     return (
@@ -117,7 +112,7 @@ def make_data(name: str, transitions: int | None, seed: int, threads: int | None
     from vgm2p.behaviour import twin
 
     where, began = tabled(name), time.monotonic()
-    if card := _card(name):
+    if card := find_card(home() / name):
         out.print(f"{name}: {card['transitions']:,} transitions, made already")
         return
     with progress_bar() as bar:

@@ -218,6 +218,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def find_card(folder: Path) -> dict[str, Any] | None:
+    """The card of the dataset in a folder; None if there is none."""
+    return read_card(folder) if (folder / "card.json").exists() else None
+
+
 def save(dataset: Dataset, folder: Path) -> Dataset:
     """Write a dataset; returns it with the file's digest and what describes it in its card.
 
