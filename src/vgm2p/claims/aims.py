@@ -8,7 +8,7 @@ from vgm2p.algorithms import BC, CONTINUOUS
 from vgm2p.claims import sensitivity, smax, table
 from vgm2p.claims.efficiency import MANY
 from vgm2p.claims.grid import label
-from vgm2p.claims.table import FOUR, MAIN, SCALES, Results, best_noise
+from vgm2p.claims.table import SCALES, Results, best_noise
 from vgm2p.claims.words import short
 from vgm2p.stats import (
     interquartile_mean,
@@ -21,11 +21,16 @@ from vgm2p.tasks import BATTLES, TWINS, published
 
 
 class Aim(NamedTuple):
-    """One aim: does it hold (None: not measured yet), and the numbers that say so."""
+    """One aim: does it hold (None: not known until more has run), and the numbers that say so."""
 
     text: str
     holds: bool | None
     told: str
+
+    @property
+    def verdict(self) -> str:
+        """`holds` in words."""
+        return {None: "Not known yet", True: "Holds", False: "Does not hold"}[self.holds]
 
 
 def judged(returns: list[dict], sweeps: list[dict], costs: dict[str, Any], battles: list[dict]) -> list[Aim]:
@@ -36,15 +41,14 @@ def judged(returns: list[dict], sweeps: list[dict], costs: dict[str, Any], battl
 
 def markdown(aims: list[Aim]) -> str:
     """One line per aim."""
-    words = {None: "Not measured", True: "Holds", False: "Does not hold"}
-    return "\n".join(f"- **{words[aim.holds]}.** {aim.text}: {aim.told}." for aim in aims)
+    return "\n".join(f"- **{aim.verdict}.** {aim.text}: {aim.told}." for aim in aims)
 
 
 def of_table(found: Results) -> list[Aim]:
     """The aims about returns."""
     return [
         *_best_overall(found),
-        *_best_on_each(found),
+        _best_on_each(found),
         _as_published(found),
         _one_step(found),
         *_many(found),
@@ -105,13 +109,13 @@ def of_battles(found: Results) -> Aim:
 
 
 def _best_overall(found) -> list[Aim]:
-    text = "The largest interquartile mean over the twelve sets, among the main methods, "
-    same = (f"all acting with noise {BC.noise}", dict.fromkeys(MAIN, ""))
-    own = ("each with the noise that suits it best", {m: best_noise(found, m) for m in MAIN})
+    text = "The largest interquartile mean over the twelve sets, "
+    same = (f"all acting with noise {BC.noise}", dict.fromkeys(CONTINUOUS, ""))
+    own = ("each with the noise that suits it best", {m: best_noise(found, m) for m in CONTINUOUS})
     aims = []
     for how, options in (same, own):
-        scores = {m: found.normalised(list(TWINS), m, options[m]) for m in MAIN}
-        aims.append(_best(text + how, {m: x for m, x in scores.items() if len(x) == len(TWINS)}, MAIN))
+        scores = {m: found.normalised(m, options[m]) for m in CONTINUOUS}
+        aims.append(_best(text + how, {m: x for m, x in scores.items() if len(x) == len(TWINS)}, CONTINUOUS))
     return aims
 
 
@@ -141,18 +145,9 @@ def _gap(ours, theirs):
     return interquartile_mean(ours) - interquartile_mean(theirs)
 
 
-def _best_on_each(found) -> list[Aim]:
-    """One for the sets on which all methods compete, one for those of the main methods alone."""
-    others = [name for name in TWINS if name not in FOUR]
-    return [
-        _reaches_best(found, f"On each of the {len(FOUR)} sets of every method", FOUR, CONTINUOUS),
-        _reaches_best(found, f"On each of the {len(others)} sets of the main methods alone", others, MAIN),
-    ]
-
-
-def _reaches_best(found, where, names, planned) -> Aim:
-    text = f"{where} the best mean return, or an interval that reaches the best's"
-    ran = {name: [m for m in planned if len(found.seeds(name, m)) > 1] for name in names}
+def _best_on_each(found) -> Aim:
+    text = "On each of the twelve sets the best mean return, or an interval that reaches the best's"
+    ran = {name: [m for m in CONTINUOUS if len(found.seeds(name, m)) > 1] for name in TWINS}
     ran = {name: methods for name, methods in ran.items() if "vgm2p" in methods and len(methods) > 1}
     behind = []
     for name, methods in ran.items():
@@ -160,7 +155,7 @@ def _reaches_best(found, where, names, planned) -> Aim:
         best = max(means, key=means.__getitem__)
         if interval(found.seeds(name, "vgm2p"))[1] < interval(found.seeds(name, best))[0]:
             behind.append(f"{short(name)} (behind {best})")
-    partly = len(names) - sum(len(methods) == len(planned) for methods in ran.values())
+    partly = len(TWINS) - sum(len(methods) == len(CONTINUOUS) for methods in ran.values())
     told = f"{len(ran) - len(behind)} of {len(ran)}" + (f"; not {', '.join(behind)}" if behind else "")
     left = f"; on {partly} set{'s' if partly > 1 else ''} some methods have not run" if partly else ""
     return Aim(text, False if behind else None if left else True, told + left)
@@ -184,20 +179,20 @@ def _one_step(found) -> Aim:
         f"noise {BC.noise}"
     )
     ten = {name: found.seeds(name, "vgm2p", label(table.TEN_JUMPS)) for name in TWINS}
-    return _ratio(found, text, ten, len(TWINS))
+    return _ratio(found, text, ten)
 
 
 def _many(found) -> list[Aim]:
     """One for each scale of noise: 1 asks for the whole learned distribution."""
     text = (
         "One jump returns at least 97 % of what cfgrl_flow's ten steps do, both at strength 1, on average "
-        "over four sets, with noise "
+        "over sets, with noise "
     )
-    others = {asked: {name: found.seeds(name, "cfgrl_flow", asked) for name in FOUR} for asked in SCALES}
-    return [_ratio(found, f"{text}{SCALES[asked]}", its, len(FOUR), asked) for asked, its in others.items()]
+    others = {asked: {name: found.seeds(name, "cfgrl_flow", asked) for name in TWINS} for asked in SCALES}
+    return [_ratio(found, f"{text}{SCALES[asked]}", its, asked) for asked, its in others.items()]
 
 
-def _ratio(found, text, others: dict[str, Any], wanted: int, asked: str = "") -> Aim:
+def _ratio(found, text, others: dict[str, Any], asked: str = "") -> Aim:
     """VGM²P's mean over theirs, set by set; `asked`: what it acts with."""
     pairs = [(found.seeds(name, "vgm2p", asked), seeds) for name, seeds in others.items() if len(seeds)]
     pairs = [(ours, theirs) for ours, theirs in pairs if len(ours)]
@@ -205,4 +200,4 @@ def _ratio(found, text, others: dict[str, Any], wanted: int, asked: str = "") ->
         return Aim(text, None, "not run")
     ratios = [ours.mean() / theirs.mean() for ours, theirs in pairs]
     told = f"{np.mean(ratios):.1%} ({min(ratios):.0%} to {max(ratios):.0%} by set, {len(ratios)} sets)"
-    return Aim(text, bool(np.mean(ratios) >= 0.97) if len(ratios) == wanted else None, told)
+    return Aim(text, bool(np.mean(ratios) >= 0.97) if len(ratios) == len(TWINS) else None, told)

@@ -21,40 +21,30 @@ from vgm2p.stats import (
 )
 from vgm2p.tasks import TASKS, TWINS, published, reference, tabled
 
-MAIN = ("vgm2p", "bc", "meanflow_bc", "filtered_bc", "omiga", "mac_flow", "diffusion_bc")  # on every set
-FOUR = tuple(  # where every method runs
-    f"twin/{name}"
-    for name in (
-        "6halfcheetah-medium-replay",
-        "6halfcheetah-medium-expert",
-        "3hopper-medium",
-        "2ant-medium-replay",
-    )
-)
+# Shown first, and the curves of these alone.
+MAIN = ("vgm2p", "bc", "meanflow_bc", "filtered_bc", "omiga", "mac_flow", "diffusion_bc")
+BESIDE = ("vgm2p", *(method for method in CONTINUOUS if method not in MAIN))
 NOISES: tuple[Options, ...] = tuple((("noise", scale),) for scale in (0.0, 1.0))  # for all that have noise
 SCALES = {label(NOISES[0]): 0.0, "": BC.noise, label(NOISES[1]): 1.0}  # by the options that ask for them
 # Asked of VGM²P's networks as well: more guidance, and ten jumps instead of one.
 STRENGTHS: tuple[Options, ...] = tuple((("guidance", w),) for w in (1.25, 1.5, 2.0))
 TEN_JUMPS: Options = (("steps", 10),)
 SCALE = (
-    "Interquartile mean of (return - random) / (90th percentile of the data's returns - random), "
-    "with 95 % bootstrap intervals, seeds drawn again within each set (of three seeds they cover less, "
-    "about 85 % if scores are normal); P: how likely a seed of VGM²P beats one of the method's, over sets "
-    "that both have run"
+    "Interquartile mean over the twelve sets of (return - random) / (90th percentile of the data's returns - "
+    "random), at each scale of execution noise, with 95 % bootstrap intervals, seeds drawn again within each "
+    "set (of three seeds they cover less, about 85 % if scores are normal); P: how likely a seed of VGM²P "
+    f"beats one of the method's, over sets that both have run, with noise {BC.noise} and each with the scale "
+    "that suits it best"
 )
 ELSEWHERE = "†"  # behind a score that was learned from other bytes of a set than VGM²P's was
 OTHER_BYTES = f"{ELSEWHERE} of the set as another kind of processor makes it: other episodes, the same teams"
-SUITED = (
-    "The same over all twelve at each scale of execution noise; P: how likely a seed of VGM²P beats one of "
-    "the method's, each acting with the scale that suits it best over the sets that it has run on"
-)
 
 
 def cells(preset: Preset = CPU) -> list[Cell]:
-    """The runs of the grid: all methods on the four sets, then the main ones on the others."""
-    names = [(name, method) for name in FOUR for method in CONTINUOUS]
-    names += [(name, method) for name in TWINS if name not in FOUR for method in MAIN]
-    return [Cell(method, preset.run(name, method), _options(method)) for name, method in names]
+    """The runs of the grid: every method on every set."""
+    return [
+        Cell(method, preset.run(name, method), _options(method)) for name in TWINS for method in CONTINUOUS
+    ]
 
 
 def _options(method) -> tuple[Options, ...]:
@@ -64,7 +54,7 @@ def _options(method) -> tuple[Options, ...]:
 
 
 def tables(record: Path) -> str:
-    """Markdown: returns of the main methods on every set and of all on the four; what they add up to.
+    """Markdown: returns of every method on every set, and what they add up to.
 
     Folded: the same by noise, published returns, and VGM²P asked for more.
     """
@@ -72,22 +62,20 @@ def tables(record: Path) -> str:
     more = {"guidance=1.0, steps=1": ("vgm2p", "")}
     more |= {label(options): ("vgm2p", label(options)) for options in (*STRENGTHS, TEN_JUMPS)}
     open_ = (
-        _returns("The main methods", found, list(TWINS), MAIN),
-        _returns("Every method on four sets", found, list(FOUR), CONTINUOUS),
+        _returns("The main methods", found, MAIN),
+        _returns("The others, beside VGM²P", found, BESIDE),
         _aggregates(found),
-        _suited(found),
     )
     folded = (
-        *(_columns(f"The main methods acting with {x}", found, _all(x)) for x in map(label, NOISES)),
+        *(
+            _columns(f"{who} acting with {asked}", found, {m: (m, asked) for m in methods})
+            for asked in map(label, NOISES)
+            for who, methods in (("The main methods", MAIN), ("The others", BESIDE))
+        ),
         published_returns(),
         _columns("VGM²P, asked for more of the same networks", found, more),
     )
     return "\n\n".join([*(part.markdown() for part in open_), *(part.folded() for part in folded)])
-
-
-def _all(asked) -> dict[str, tuple[str, str]]:
-    """The main methods' columns, each acting with these options."""
-    return {method: (method, asked) for method in MAIN}
 
 
 class Results:
@@ -126,9 +114,9 @@ class Results:
         """A line on that set, for what it says of the data."""
         return next((lines[0] for (at, _), lines in self.lines.items() if at == name), None)
 
-    def normalised(self, names: list[str], method: str, options: str = "") -> Scores:
+    def normalised(self, method: str, options: str = "") -> Scores:
         """Scores from 0, random actions, to 1, the data's 90th percentile; of the sets that have run."""
-        run = [(name, self.seeds(name, method, options), self.data(name)) for name in names]
+        run = [(name, self.seeds(name, method, options), self.data(name)) for name in self.sets]
         return [
             normalise(s, TASKS[n].random_return, line["data_good"]) for n, s, line in run if line and len(s)
         ]
@@ -154,9 +142,9 @@ def beside_ours(found: Results, method: str, caption: str, scale: float = 1) -> 
     return Words(explained(caption, rows), ("set", *shown), rows)
 
 
-def _returns(caption, found, names, methods) -> Words:
+def _returns(caption, found, methods) -> Words:
     rows = []
-    for name in names:
+    for name in TWINS:
         line = found.data(name)
         data = f"{line['data_mean']:.0f} ± {line['data_std']:.0f}" if line else ""
         texts = [found.text(name, method) for method in methods]
@@ -200,23 +188,14 @@ def explained(caption: str, rows: Iterable[Iterable[str]]) -> str:
 
 
 def _aggregates(found) -> Words:
-    """Interquartile mean of normalised scores, for methods that have run on all the sets."""
-    rows = []
-    for method in CONTINUOUS:
-        middles = [_middle(found, list(names), method) for names in (FOUR, TWINS)]
-        rows.append((method, *middles, chance(found.improvement(method), method)))
-    return Words(SCALE, ("method", "the four sets", "all twelve", "P(vgm2p is better)"), rows)
-
-
-def _suited(found) -> Words:
-    """Interquartile means at each scale of noise; who beats whom, each with the scale that suits it best."""
+    """Interquartile means of the methods that have run on all sets, by noise, and who beats whom."""
     rows, ours = [], best_noise(found, "vgm2p")
     for method in CONTINUOUS:
-        middles = [_middle(found, list(TWINS), method, options) for options in SCALES]
-        better = found.improvement(method, ours, best_noise(found, method))
-        rows.append((method, *middles, chance(better, method)))
-    heads = ("method", *(f"noise {scale}" for scale in SCALES.values()), "P(vgm2p is better)")
-    return Words(SUITED, heads, rows)
+        middles = [_middle(found, method, options) for options in SCALES]
+        better = found.improvement(method), found.improvement(method, ours, best_noise(found, method))
+        rows.append((method, *middles, *(chance(x, method) for x in better)))
+    heads = (*(f"noise {scale}" for scale in SCALES.values()), f"P, noise {BC.noise}", "P, best noise")
+    return Words(SCALE, ("method", *heads), rows)
 
 
 def chance(better: tuple[float, float, float], method: str) -> str:
@@ -229,14 +208,14 @@ def best_noise(found: Results, method: str) -> str:
     """The options of `SCALES` with the highest interquartile mean over the sets that it has run on."""
 
     def middle(options: str) -> float:
-        normal = found.normalised(list(TWINS), method, options)
+        normal = found.normalised(method, options)
         return float(interquartile_mean(normal)) if normal else -np.inf
 
     return max(SCALES, key=middle)
 
 
-def _middle(found, names, method, options="") -> str:
-    normal = found.normalised(names, method, options)
-    if len(normal) < len(names):
-        return f"{len(normal)} of {len(names)} sets run"
+def _middle(found, method, options) -> str:
+    normal = found.normalised(method, options)
+    if len(normal) < len(TWINS):
+        return f"{len(normal)} of {len(TWINS)} sets run"
     return with_interval(float(interquartile_mean(normal)), stratified_interval(interquartile_mean, normal))

@@ -21,7 +21,7 @@ They run again on yours and take their place; to keep both, stop and name anothe
 class Claims:
     """Run the grid behind a claim and print its tables; each method with the settings in `claims/`.
 
-    table: every method on four sets, the main seven on all twelve; many hours of two cores.
+    table: every method on all twelve sets; a day of two cores, less with an accelerator.
 
     sensitivity: four coefficients of VGM²P and its rivals' own, over thirtyfold ranges; hours.
 
