@@ -220,6 +220,8 @@ def test_a_histograms_bars_stand_where_its_values_are(values, bars, monkeypatch)
 def test_methods_are_told_apart_without_colour():
     samples = [re.sub("#[0-9a-f]{6}|currentColor", "", figures.sample(name)) for name in figures.STYLES]
     assert len(set(samples)) == len(samples)
+    dots = {(style.color, style.marker) for style in figures.STYLES.values()}  # drawn without a line
+    assert len(dots) == len(samples)
 
 
 def test_a_run_that_cannot_be_read_is_listed_among_the_others(own_runs, tmp_path):

@@ -35,7 +35,11 @@ class Style(NamedTuple):
 
 
 STYLES = {
-    name: Style(HUES[i % len(HUES)], DASHES[i // len(HUES) % len(DASHES)], MARKERS[i % len(MARKERS)])
+    name: Style(
+        HUES[i % len(HUES)],
+        DASHES[i // len(HUES) % len(DASHES)],
+        MARKERS[(i + i // len(HUES)) % len(MARKERS)],
+    )
     for i, name in enumerate(ALGORITHMS)
 }
 
