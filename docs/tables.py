@@ -12,7 +12,7 @@ RESULTS = ROOT / "results"
 RIVALS = sorted((ROOT / "docs/algorithms").glob("*.md"))
 PAGES = (ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/battles.md", *RIVALS)
 BLOCKS: dict[str, Callable[[], str]] = {
-    "headline": lambda: aims.markdown(_aims()[:2]),
+    "headline": lambda: table.aggregates(table.Results(records(RESULTS).table)).markdown(),
     "aims": lambda: aims.markdown(_aims()),
     "smax": lambda: smax.tables(RESULTS / "smax.jsonl"),
     "tactics": lambda: tactics.tables(RESULTS / "tactics.jsonl"),

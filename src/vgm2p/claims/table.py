@@ -64,7 +64,7 @@ def tables(record: Path) -> str:
     open_ = (
         _returns("The main methods", found, MAIN),
         _returns("The others, beside VGM²P", found, BESIDE),
-        _aggregates(found),
+        aggregates(found),
     )
     folded = (
         *(
@@ -187,10 +187,18 @@ def explained(caption: str, rows: Iterable[Iterable[str]]) -> str:
     return f"{caption} ({OTHER_BYTES})" if marked else caption
 
 
-def _aggregates(found) -> Words:
-    """Interquartile means of the methods that have run on all sets, by noise, and who beats whom."""
+def aggregates(found: Results) -> Words:
+    """Interquartile means of the methods that have run on all sets, by noise, and who beats whom.
+
+    The largest at the usual noise first; what has not run on all sets last.
+    """
+
+    def place(method):
+        normal = found.normalised(method)
+        return -float(interquartile_mean(normal)) if len(normal) == len(TWINS) else np.inf
+
     rows, ours = [], best_noise(found, "vgm2p")
-    for method in CONTINUOUS:
+    for method in sorted(CONTINUOUS, key=place):
         middles = [_middle(found, method, options) for options in SCALES]
         better = found.improvement(method), found.improvement(method, ours, best_noise(found, method))
         rows.append((method, *middles, *(chance(x, method) for x in better)))
