@@ -284,7 +284,7 @@ def test_marl_eval_gets_every_seed_of_the_sets_that_all_methods_have_run():
     curve = {"curve": [[10, 400.0], [20, 500.0]]}
     both = [line("twin/3hopper-medium", m, s, 500.0) | curve for m in ("bc", "awr") for s in (0, 1)]
     alone = [line("twin/2ant-expert", "bc", 0, 500.0) | curve]
-    found = marl_eval(table.Results(both + alone), ("bc", "awr"))
+    found = marl_eval(table.Results(both + alone))
     assert list(found["twin"]) == ["3hopper-medium"]
     assert found["twin"]["3hopper-medium"]["awr"]["seed_1"] == {
         "step_1": {"step_count": 10, "return": [400.0]},

@@ -7,13 +7,14 @@ from vgm2p.claims.table import Results
 ENVIRONMENT = "twin"
 
 
-def marl_eval(found: Results, methods: tuple[str, ...]) -> dict[str, Any]:
+def marl_eval(found: Results) -> dict[str, Any]:
     """{environment: {task: {algorithm: {run: steps}}}}, returns as the metric `return`.
 
-    marl-eval takes tables without holes only: sets on which one of the methods has not run are left out. Each
-    step is the mean over an evaluation's episodes, one element of a list, and `step_count` is updates.
+    marl-eval takes tables without holes only: sets on which one of the record's methods has not run are left
+    out. Each step is the mean over an evaluation's episodes, one element of a list, and `step_count` is
+    updates.
     """
-    names = dict.fromkeys(task for task, _ in found.lines)
+    names, methods = dict.fromkeys(name for name, _ in found.lines), dict.fromkeys(m for _, m in found.lines)
     whole = [name for name in names if all((name, method) in found.lines for method in methods)]
     return {
         ENVIRONMENT: {
