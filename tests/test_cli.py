@@ -290,6 +290,11 @@ def test_what_is_for_the_table_alone_is_refused_elsewhere(option, capsys):
     assert "are for the table" in fails(["claims", "sensitivity", "--table-only", *option], capsys)
 
 
+def test_tasks_are_not_asked_of_a_claim_that_runs_nothing(capsys):
+    asked = ["claims", "table", "--table-only", "--tasks", "twin/2ant-exprt"]
+    assert "--table-only runs nothing: leave one out" in fails(asked, capsys)
+
+
 def test_marl_evals_form_says_what_it_holds(tmp_path, capsys):
     record, path = str(ROOT / "results/table.jsonl"), tmp_path / "scores.json"
     main(["claims", "table", "--table-only", "--record", record, "--marl-eval", str(path)])

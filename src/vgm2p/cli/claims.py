@@ -69,6 +69,8 @@ class Claims:
             raise InputError(f"jobs {self.jobs} must be at least 1")
         if self.tasks and self.claim in MEASURED:
             raise InputError(f"{self.claim} measures synthetic data: leave --tasks out")
+        if self.tasks and self.table_only:
+            raise InputError("--tasks chooses what runs, but --table-only runs nothing: leave one out")
         if self.claim != "table" and (self.preset != "cpu" or self.marl_eval):
             raise InputError(f"--preset and --marl-eval are for the table: leave them out of {self.claim}")
         name = self.claim if self.preset == "cpu" else f"{self.claim}-{self.preset}"
